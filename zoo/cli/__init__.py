@@ -1,0 +1,1 @@
+"""The command `zoo`: a dispatch table, and one module per command."""

@@ -1,0 +1,1 @@
+"""One LightningModule for every model, with averaged weights and skipped updates."""
