@@ -1,0 +1,67 @@
+"""The vocabulary of the zoo: levels, terms, distributions, sites, policies, models.
+
+Reading order: `terms`, `levels`, `latents`, `protocols`, `walk`, then the distributions.
+"""
+
+from zoo.likelihood.bernoulli import Bernoulli
+from zoo.likelihood.categorical import Categorical
+from zoo.likelihood.gaussian import DiagonalGaussian
+from zoo.likelihood.latents import (
+    Given,
+    ImportanceSample,
+    LatentPolicy,
+    LatentSite,
+    PointMass,
+    PosteriorThenPrior,
+    Recording,
+    Replay,
+    SamplePosterior,
+    SamplePrior,
+    Split,
+    importance_weighted,
+    per_image,
+    site_kl,
+)
+from zoo.likelihood.levels import Convention, check_bits, from_levels, half_bin, level_values, to_levels
+from zoo.likelihood.mixture import LogisticMixture
+from zoo.likelihood.protocols import AncestralModel, LikelihoodModel, PixelDistribution
+from zoo.likelihood.terms import LikelihoodTerms, Objective, Scope, nats_to_bits_per_dim
+from zoo.likelihood.walk import Choose, Index, Known, draw
+
+__all__ = [
+    "AncestralModel",
+    "Bernoulli",
+    "Categorical",
+    "Choose",
+    "Convention",
+    "DiagonalGaussian",
+    "Given",
+    "ImportanceSample",
+    "Index",
+    "Known",
+    "LatentPolicy",
+    "LatentSite",
+    "LikelihoodModel",
+    "LikelihoodTerms",
+    "LogisticMixture",
+    "Objective",
+    "PixelDistribution",
+    "PointMass",
+    "PosteriorThenPrior",
+    "Recording",
+    "Replay",
+    "SamplePosterior",
+    "SamplePrior",
+    "Scope",
+    "Split",
+    "check_bits",
+    "draw",
+    "from_levels",
+    "half_bin",
+    "importance_weighted",
+    "level_values",
+    "nats_to_bits_per_dim",
+    "per_image",
+    "site_kl",
+    "to_levels",
+]

@@ -1,0 +1,252 @@
+"""Discretised mixture of logistics: the pixel distribution of most likelihood models (Salimans et al. 2017, section 2).
+
+Letters: B batch, C channels (1 or 3), M mixture components, H and W image size, V = 2**bits levels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F  # noqa: N812
+
+from zoo.likelihood.levels import Convention, check_bits, half_bin, level_values
+from zoo.likelihood.official import efficient_vdvae_log_mass, vdvae_log_mass
+from zoo.likelihood.walk import Choose
+
+# exp(30) still fits float32 with room for products, and a logistic this sharp is a point mass on every grid of levels.
+_SHARPEST, _WIDEST = -30.0, 60.0
+_HUGE = 1e30
+_TABLE_ELEMENTS = 1 << 23  # float64 elements held at once while building coding tables (64 MB)
+
+
+def bin_log_mass(offset: Tensor, log_scale: Tensor, levels: Tensor, bits: int) -> Tensor:
+    """Log-mass of one bin of a logistic, exact and free of branches.
+
+    With edges a > b in units of the scale, `log(sigmoid(a) - sigmoid(b))` equals
+    `logsigmoid(a) + logsigmoid(-b) + log(1 - exp(b - a))`, and a - b is the bin width alone, so nothing cancels however
+    far the bin lies in a tail. The lowest and the highest bin reach to infinity.
+
+    Args:
+        offset: centre of the level minus mean of the logistic, broadcastable.
+        log_scale: natural logarithm of the scale, broadcastable with `offset`.
+        levels: integer levels, broadcastable.
+        bits: depth of the levels.
+
+    Returns:
+        Nats, the broadcast shape.
+    """
+    half = half_bin(bits)
+    inverse = torch.exp(-log_scale)
+    upper = (inverse * (offset + half)).clamp(-_HUGE, _HUGE)
+    lower = (inverse * (offset - half)).clamp(-_HUGE, _HUGE)
+    below_upper = F.logsigmoid(upper)
+    above_lower = F.logsigmoid(-lower)
+    width = torch.log(-torch.expm1(-2.0 * half * inverse))
+    interior = below_upper + above_lower + width
+    return torch.where(levels == 0, below_upper, torch.where(levels == 2**bits - 1, above_lower, interior))
+
+
+class LogisticMixture:
+    """Mixture of logistics over integer levels; one mixture index per pixel, colours coupled by the means.
+
+    The mean of green moves with red, the mean of blue with red and green:
+    `m_G + c_0 r`, `m_B + c_1 r + c_2 g`, where r and g are the true values on the [-1, 1] axis.
+
+    Args:
+        logits: (B, M, H, W) unnormalised log-weights.
+        means: (B, C, M, H, W) on the [-1, 1] axis.
+        log_scales: (B, C, M, H, W) natural logarithm of the scales, clamped from below to `min_log_scale`.
+        coefficients: (B, 3, M, H, W) in the order R->G, R->B, G->B, already squashed; None for C = 1.
+        bits: depth of the levels it prices, 1 to 8.
+        convention: "normalised" (default; levels sum to one), or the formula of an official code.
+        min_log_scale: smallest log-scale. Child (2020) uses -7; Hazami et al. (2022, section 6) lift the bound.
+
+    Example:
+        >>> mixture = LogisticMixture.from_head(torch.zeros(1, 10, 1, 1), bits=8)
+        >>> mixture.log_prob(torch.zeros(1, 3, 1, 1, dtype=torch.long)).shape
+        torch.Size([1])
+    """
+
+    def __init__(
+        self,
+        logits: Tensor,
+        means: Tensor,
+        log_scales: Tensor,
+        coefficients: Tensor | None,
+        bits: int,
+        convention: Convention = "normalised",
+        min_log_scale: float = -7.0,
+    ) -> None:
+        self.bits = check_bits(bits)
+        self.convention = convention
+        self.min_log_scale = min_log_scale
+        self.logits = logits
+        self.means = means
+        self.raw_log_scales = log_scales
+        self.coefficients = coefficients
+
+    @classmethod
+    def from_head(
+        cls, head: Tensor, bits: int, convention: Convention = "normalised", min_log_scale: float = -7.0
+    ) -> LogisticMixture:
+        """Read the 10 M-channel head of the official codes.
+
+        Channels: M logits, then for each colour M means, M log-scales and M raw coefficients (tanh is applied here).
+
+        Args:
+            head: (B, 10 M, H, W) network output.
+            bits: depth of the levels.
+            convention: see the class.
+            min_log_scale: see the class.
+        """
+        batch, channels, height, width = head.shape
+        mixtures = channels // 10
+        if channels != 10 * mixtures or mixtures == 0:
+            raise ValueError(f"a three-colour mixture head has a multiple of 10 channels, got {channels}")
+        # (B, 9M, H, W) -> (B, colour, kind, M, H, W)
+        rest = head[:, mixtures:].reshape(batch, 3, 3, mixtures, height, width)
+        means, log_scales, raw_coefficients = rest.unbind(dim=2)
+        return cls(head[:, :mixtures], means, log_scales, raw_coefficients.tanh(), bits, convention, min_log_scale)
+
+    @property
+    def log_scales(self) -> Tensor:
+        """(B, C, M, H, W), clamped to the range in which float32 stays finite."""
+        return self.raw_log_scales.clamp(max(self.min_log_scale, _SHARPEST), _WIDEST)
+
+    @property
+    def num_channels(self) -> int:
+        """C, 1 or 3."""
+        return self.means.shape[1]
+
+    def log_prob(self, levels: Tensor) -> Tensor:
+        """Log-probability of integer levels.
+
+        Args:
+            levels: (B, C, H, W) int64 in [0, 2**bits).
+
+        Returns:
+            (B,) nats, summed over pixels.
+        """
+        values = level_values(levels, self.bits, self.means.dtype)  # (B, C, H, W)
+        means = self._conditional_means(values)  # (B, C, M, H, W)
+        log_mass = self._log_mass(values.unsqueeze(2), means, levels.unsqueeze(2)).sum(1)  # (B, M, H, W)
+        log_pixel = torch.logsumexp(log_mass + F.log_softmax(self.logits, dim=1), dim=1)  # (B, H, W)
+        return log_pixel.flatten(1).sum(1)
+
+    def sample(self) -> Tensor:
+        """Draw levels exactly: pick a component, draw its logistic, round to the bin it falls in.
+
+        Bins are open at both ends of the axis, so rounding and clipping gives just the mass of each level.
+
+        Returns:
+            (B, C, H, W) int64 levels.
+        """
+        gumbel = -torch.log(-torch.log(torch.rand_like(self.logits).clamp_min(1e-20)))
+        chosen = (self.logits + gumbel).argmax(dim=1, keepdim=True)  # (B, 1, H, W)
+        uniform = torch.rand_like(self.means[:, :, 0]).clamp(1e-7, 1 - 1e-7)
+        noise = torch.logit(uniform)  # (B, C, H, W) standard logistic
+        levels: list[Tensor] = []
+        for channel in range(self.num_channels):
+            values = [level_values(known, self.bits, self.means.dtype) for known in levels]
+            mean = self._channel_mean(channel, values).gather(1, chosen).squeeze(1)  # (B, H, W)
+            scale = self.log_scales[:, channel].gather(1, chosen).squeeze(1).exp()
+            levels.append(self._nearest_level(mean + scale * noise[:, channel]))
+        return torch.stack(levels, dim=1)
+
+    def walk(self, choose: Choose) -> Tensor:
+        """Visit red, green and blue in turn, a block of rows at a time; see `zoo.likelihood.walk`.
+
+        The weights of the components are updated by each known colour, which makes the product of the three tables
+        equal to the joint mixture.
+
+        Raises:
+            ValueError: under an official convention, whose bins may overlap and so cannot be coded.
+        """
+        if self.convention != "normalised":
+            raise ValueError(f"only the normalised convention can be coded, not {self.convention!r}")
+        shape = (self.means.shape[0], self.num_channels, *self.means.shape[3:])
+        levels = torch.zeros(shape, dtype=torch.long, device=self.means.device)
+        for images, rows in self._blocks():
+            block = self._crop(images, rows)
+            log_weights = F.log_softmax(block.logits, dim=1)  # (b, M, h, W)
+            values: list[Tensor] = []
+            for channel in range(self.num_channels):
+                mean = block._channel_mean(channel, values)
+                probs = block._table(channel, mean, log_weights.softmax(dim=1))  # (b, h, W, V)
+                index = (images, channel, rows)
+                levels[index] = choose(index, probs)
+                known = levels[index]  # (b, h, W)
+                value = level_values(known, self.bits, torch.float64)
+                scales = block.log_scales[:, channel]
+                log_weights = log_weights + bin_log_mass(
+                    value.unsqueeze(1) - mean, scales, known.unsqueeze(1), self.bits
+                )
+                values.append(value)
+        return levels
+
+    # -- internals ------------------------------------------------------------------------------------------------
+
+    def _log_mass(self, values: Tensor, means: Tensor, levels: Tensor) -> Tensor:
+        """Log-mass per component under the convention, (B, C, M, H, W) nats."""
+        if self.convention == "vdvae":
+            return vdvae_log_mass(values, means, self.raw_log_scales.clamp_min(self.min_log_scale), self.bits)
+        if self.convention == "efficient_vdvae":
+            return efficient_vdvae_log_mass(values, means, self.raw_log_scales, self.bits)
+        return bin_log_mass(values - means, self.log_scales, levels, self.bits)
+
+    def _conditional_means(self, values: Tensor) -> Tensor:
+        """(B, C, M, H, W) means given the true values (B, C, H, W) of the earlier colours."""
+        if self.coefficients is None:
+            return self.means
+        earlier = list(values.unbind(dim=1))
+        return torch.stack([self._channel_mean(c, earlier[:c]) for c in range(self.num_channels)], dim=1)
+
+    def _channel_mean(self, channel: int, earlier: list[Tensor]) -> Tensor:
+        """(B, M, H, W) means of one colour given the values (B, H, W) of the earlier ones."""
+        mean = self.means[:, channel]
+        if self.coefficients is None or channel == 0:
+            return mean
+        if channel == 1:
+            return mean + self.coefficients[:, 0] * earlier[0].unsqueeze(1)
+        return (
+            mean + self.coefficients[:, 1] * earlier[0].unsqueeze(1) + self.coefficients[:, 2] * earlier[1].unsqueeze(1)
+        )
+
+    def _nearest_level(self, value: Tensor) -> Tensor:
+        """The level whose bin contains a real value of the [-1, 1] axis."""
+        steps = (value + 1.0) / (2.0 * half_bin(self.bits))
+        return steps.round().clamp(0, 2**self.bits - 1).long()
+
+    def _table(self, channel: int, mean: Tensor, weights: Tensor) -> Tensor:
+        """(b, h, W, V) float64 masses of every level of one colour, from (b, M, h, W) means and weights."""
+        inner = level_values(torch.arange(2**self.bits - 1, device=mean.device), self.bits, torch.float64)
+        edges = inner + half_bin(self.bits)  # (V - 1,)
+        inverse = torch.exp(-self.log_scales[:, channel])
+        # (b, M, h, W, V - 1), then the mixture weights contract M away
+        below = torch.sigmoid((edges - mean.unsqueeze(-1)) * inverse.unsqueeze(-1))
+        cumulative = (below * weights.unsqueeze(-1)).sum(dim=1)
+        return torch.diff(F.pad(F.pad(cumulative, (1, 0), value=0.0), (0, 1), value=1.0)).clamp_min(0.0)
+
+    def _blocks(self) -> Iterator[tuple[slice, slice]]:
+        """Slices of images and rows whose tables fit into a fixed amount of memory."""
+        batch, mixtures, height, width = self.logits.shape
+        per_row = mixtures * width * 2**self.bits
+        rows = max(1, min(height, _TABLE_ELEMENTS // per_row))
+        images = max(1, _TABLE_ELEMENTS // (per_row * height))
+        for first in range(0, batch, images):
+            for top in range(0, height, rows):
+                yield slice(first, min(first + images, batch)), slice(top, min(top + rows, height))
+
+    def _crop(self, images: slice, rows: slice) -> LogisticMixture:
+        """A block of images and rows, in float64."""
+        return LogisticMixture(
+            self.logits[images, :, rows].double(),
+            self.means[images, :, :, rows].double(),
+            self.raw_log_scales[images, :, :, rows].double(),
+            None if self.coefficients is None else self.coefficients[images, :, :, rows].double(),
+            self.bits,
+            self.convention,
+            self.min_log_scale,
+        )
