@@ -46,22 +46,27 @@ def draw(index: Index, probs: Tensor) -> Tensor:
 
 
 class Known:
-    """A `choose` that returns given symbols and keeps the log-probability of each visit.
+    """A `choose` that returns given symbols and keeps what each of them costs.
 
     Args:
-        symbols: the full array, int64.
+        symbols: (B, ...) int64, the full array.
 
     Attributes:
-        nats: (B,) float64, -log p of everything visited so far.
+        costs: (B, ...) float64 nats, -log p of each symbol visited so far.
     """
 
     def __init__(self, symbols: Tensor) -> None:
         self.symbols = symbols
-        self.nats = torch.zeros(len(symbols), dtype=torch.float64, device=symbols.device)
+        self.costs = torch.zeros(symbols.shape, dtype=torch.float64, device=symbols.device)
+
+    @property
+    def nats(self) -> Tensor:
+        """(B,) float64, what each image has cost so far."""
+        return self.costs.flatten(1).sum(1)
 
     def __call__(self, index: Index, probs: Tensor) -> Tensor:
-        """Return `symbols[index]` and add their cost."""
-        symbols = self.symbols[index] if index else self.symbols
+        """Return `symbols[index]` and note their cost."""
+        symbols = self.symbols[index]
         mass = probs.gather(-1, symbols.unsqueeze(-1)).squeeze(-1) / probs.sum(-1)
-        self.nats -= mass.log().reshape(len(self.nats), -1).sum(1)  # (B, ...) -> (B,)
+        self.costs[index] = -mass.log()
         return symbols
