@@ -1,0 +1,24 @@
+"""The models of the zoo; each is imported when its name is first used.
+
+>>> from zoo.models import VDVAE
+"""
+
+from importlib import import_module
+from typing import Any
+
+MODULES: dict[str, str] = {
+    "VDVAE": "zoo.models.vdvae",
+}
+"""Public class name -> module that defines it."""
+
+__all__ = [*MODULES]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(MODULES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *MODULES])
