@@ -1,0 +1,1 @@
+"""Numbers: measured (records), published (references), and the tables that put them side by side."""
