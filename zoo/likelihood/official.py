@@ -46,17 +46,22 @@ def vdvae_log_mass(values: Tensor, means: Tensor, log_scales: Tensor, bits: int)
     return torch.where(values < -0.999, lowest, torch.where(values > 0.999, highest, interior))
 
 
-def efficient_vdvae_log_mass(values: Tensor, means: Tensor, log_scales: Tensor, bits: int) -> Tensor:
+def efficient_vdvae_log_mass(
+    values: Tensor, means: Tensor, log_scales: Tensor, bits: int, density_log_scales: Tensor | None = None
+) -> Tensor:
     """Log-mass of a level in the code of Hazami et al. (2022).
 
     As `vdvae_log_mass`, but the outer bins are found by equality with the outermost levels, so both are open at any
-    depth. The caller clamps the scales.
+    depth. The caller clamps the scales. `density_log_scales` is what the density branch subtracts; in the official code
+    it differs from the log-scales if these are smoothed (`logstd` with a beta that is not 1).
     """
     half = 1.0 / (2**bits - 1)
     inverse = torch.exp(-log_scales)
     lowest = F.logsigmoid(inverse * (values - means + half))
     highest = -F.softplus(inverse * (values - means - half))
-    interior = _interior(values, means, inverse, log_scales, half)
+    interior = _interior(
+        values, means, inverse, log_scales if density_log_scales is None else density_log_scales, half
+    )
     top = (256 - 2 ** (8 - bits) - 127.5) / 127.5
     is_top = values == torch.tensor(top, dtype=values.dtype, device=values.device)
     return torch.where(values == -1.0, lowest, torch.where(is_top, highest, interior))

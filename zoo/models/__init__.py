@@ -7,7 +7,9 @@ from importlib import import_module
 from typing import Any
 
 MODULES: dict[str, str] = {
+    "EfficientVDVAE": "zoo.models.efficient_vdvae",
     "VDVAE": "zoo.models.vdvae",
+    "VDM": "zoo.models.vdm",
 }
 """Public class name -> module that defines it."""
 
