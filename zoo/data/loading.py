@@ -1,0 +1,207 @@
+"""From plans to batches: uint8 (B, C, H, W) and int64 labels (B,)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from zoo.data.packed import PackedSplit
+from zoo.data.plans import EvaluationPlan, Request, TrainingPlan
+from zoo.errors import UserError
+
+Batch = tuple[Tensor, Tensor]
+LabelKind = Literal["class", "augmented", "none"]
+
+
+class BatchReader(Dataset[Batch]):
+    """Carries out requests on one split.
+
+    Args:
+        images: the split.
+        size: height and width of the windows that requests ask for.
+        pad: zero pixels added on every side (MNIST's 28x28 to 32x32: 2).
+        labels: "class" from the file; "augmented" = 1 where the request changes the image; "none" = -1.
+    """
+
+    def __init__(self, images: PackedSplit, size: tuple[int, int], pad: int = 0, labels: LabelKind = "class") -> None:
+        self.images = images
+        self.size = size
+        self.pad = pad
+        self.label_kind = labels
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> Batch:
+        """One whole image (C, H, W) and its label."""
+        pixels, labels = self.__getitems__(Request(np.array([index])))
+        return pixels[0], labels[0]
+
+    def __getitems__(self, request: Request) -> Batch:
+        """The whole batch at once: one indexed read, then the request's changes."""
+        if request.tops is None or request.lefts is None:
+            pixels = self.images.images(request.indices)  # (B, H, W, C)
+        else:
+            pixels = self.images.crops(request.indices, request.tops, request.lefts, self.size)
+        pixels = apply(pixels, request)
+        if self.pad:
+            pixels = np.pad(pixels, ((0, 0), (self.pad, self.pad), (self.pad, self.pad), (0, 0)))
+        batch = torch.from_numpy(np.ascontiguousarray(pixels.transpose(0, 3, 1, 2)))  # (B, C, H, W)
+        return batch, torch.from_numpy(self._labels(request))
+
+    def _labels(self, request: Request) -> np.ndarray:
+        if self.label_kind == "augmented":
+            return request.augmented
+        if self.label_kind == "none":
+            return np.full(len(request.indices), -1, np.int64)
+        return self.images.labels(request.indices)
+
+
+def apply(pixels: np.ndarray, request: Request) -> np.ndarray:
+    """Flip, turn, reorder channels and binarise as the request says; (B, H, W, C) uint8 in and out."""
+    if request.flips is not None:
+        pixels = np.where(request.flips[:, None, None, None], pixels[:, :, ::-1], pixels)
+    if request.turns is not None:
+        pixels = np.stack([np.rot90(image, turns) for image, turns in zip(pixels, request.turns, strict=True)])
+    if request.channels is not None:
+        pixels = np.take_along_axis(pixels, request.channels[:, None, None, :], axis=3)
+    if request.noise_keys is not None:
+        pixels = np.stack([binarise(image, key) for image, key in zip(pixels, request.noise_keys, strict=True)])
+    return pixels
+
+
+def binarise(image: np.ndarray, key: np.uint64) -> np.ndarray:
+    """Draw each pixel as 255 with probability value/255, else 0; one key always gives the same draw."""
+    uniform = np.random.Generator(np.random.Philox(key=int(key))).integers(0, 255, image.shape, dtype=np.uint8)
+    return np.where(uniform < image, np.uint8(255), np.uint8(0))
+
+
+class _Requests:
+    """The requests still to come in the epoch in progress."""
+
+    def __init__(self, plan: TrainingPlan | EvaluationPlan) -> None:
+        self.plan = plan
+        self.epoch = 0
+        self.start = 0
+
+    def __iter__(self) -> Iterator[Request]:
+        return (self.plan.request(self.epoch, batch) for batch in range(self.start, len(self.plan)))
+
+    def __len__(self) -> int:
+        return len(self.plan) - self.start
+
+
+class BatchLoader:
+    """Iterable of batches that Lightning takes as it is and that can be stopped and continued inside an epoch.
+
+    It is deliberately no `DataLoader`: Lightning replaces the sampler of those under distributed strategies, which pads
+    evaluation sets with duplicates. `state_dict` and `load_state_dict` are called by Lightning when it writes and
+    reads a checkpoint. Reading draws nothing from torch's global random numbers.
+
+    Args:
+        reader: carries out requests.
+        plan: makes them.
+        num_workers: processes that read ahead; 0 reads in this one (faster up to 64x64).
+        pin_memory: hand out page-locked tensors.
+    """
+
+    def __init__(
+        self,
+        reader: BatchReader,
+        plan: TrainingPlan | EvaluationPlan,
+        num_workers: int = 0,
+        pin_memory: bool = False,
+    ) -> None:
+        self.reader = reader
+        self.plan = plan
+        self.num_workers = num_workers
+        self.batch_size = plan.batch_size
+        self.epoch = 0
+        self.batches_done = 0
+        self._resume_at: tuple[int, int] | None = None  # (epoch, batches done)
+        self._requests = _Requests(plan)
+        self._workers: DataLoader[Any] | None = None
+        if num_workers > 0:
+            self._workers = DataLoader(
+                reader,
+                batch_sampler=self._requests,  # type: ignore[arg-type]
+                collate_fn=_as_is,
+                num_workers=num_workers,
+                persistent_workers=True,
+                pin_memory=pin_memory,
+                generator=torch.Generator(),  # else every start of an epoch draws from the global generator
+            )
+
+    @property
+    def batch_sampler(self) -> _EpochSetter:
+        """Where Lightning looks for something to tell the epoch to."""
+        return _EpochSetter(self)
+
+    def __len__(self) -> int:
+        return len(self.plan)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch that the next iteration reads."""
+        self.epoch = epoch
+
+    def resume(self, epoch: int, batches_done: int) -> None:
+        """Let the next iteration over `epoch` start behind the batches already done."""
+        self.epoch, self.batches_done = epoch, batches_done
+        self._resume_at = (epoch, batches_done)
+
+    def state_dict(self) -> dict[str, int]:
+        """Where this process is: epoch, batches handed out, and the global batch size they had."""
+        world_size = self.plan.world_size
+        return {
+            "epoch": self.epoch,
+            "batches_done": self.batches_done,
+            "global_batch_size": self.batch_size * world_size,
+            "seed": getattr(self.plan, "seed", 0),
+        }
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        """Continue where `state_dict` was taken.
+
+        Raises:
+            UserError: taken inside an epoch with another global batch size or seed.
+        """
+        here = self.state_dict()
+        inside = 0 < state_dict["batches_done"] < len(self)
+        for key in ("global_batch_size", "seed"):
+            if inside and state_dict[key] != here[key]:
+                raise UserError(
+                    f"checkpoint taken inside an epoch with data {key}={state_dict[key]}, this run has {here[key]}; "
+                    "resume with the old value, or from a checkpoint written at the end of an epoch"
+                )
+        self.resume(state_dict["epoch"], state_dict["batches_done"])
+
+    def __iter__(self) -> Iterator[Batch]:
+        """Batches of the epoch set last; everything is decided at the first `next`, not before."""
+        start = 0
+        if self._resume_at is not None:
+            epoch, done = self._resume_at
+            start = done if epoch == self.epoch and done < len(self) else 0
+            self._resume_at = None
+        self._requests.epoch, self._requests.start = self.epoch, start
+        self.batches_done = start
+        batches = self._workers if self._workers is not None else map(self.reader.__getitems__, self._requests)
+        for batch in batches:
+            self.batches_done += 1
+            yield batch
+
+
+class _EpochSetter:
+    """Passes Lightning's `set_epoch` on to the loader (it calls it on `batch_sampler.sampler`)."""
+
+    def __init__(self, loader: BatchLoader) -> None:
+        self.sampler = loader
+
+
+def _as_is(batch: Batch) -> Batch:
+    """`__getitems__` has already collated."""
+    return batch
