@@ -25,6 +25,8 @@ import h5py
 import numpy as np
 from PIL import Image
 
+from zoo.files import atomic_path
+
 BLOCK = 64
 DEBIAN = "Debian package lomiri-wallpapers-{} 20.04.0-2"
 SKIMAGE = "scikit-image 0.26.0 wheel, skimage/data/{}"
@@ -174,7 +176,8 @@ def main() -> None:
     parser.add_argument("--attribution", type=Path, default=Path("zoo/data/ATTRIBUTION.md"))
     args = parser.parse_args()
     blocks = [blocks_of(photo, [args.debian, args.skimage]) for photo in PHOTOS]
-    write(args.output, blocks)
+    with atomic_path(args.output) as path:
+        write(path, blocks)
     write_attribution(args.attribution, blocks)
 
 

@@ -94,7 +94,7 @@ def open_packed(path: str | os.PathLike[str]) -> h5py.File:
     if not Path(path).is_file():
         raise UserError(f"{path}: no such data file; make it with `zoo data prepare`, or check the path")
     try:
-        file = h5py.File(path, "r")
+        file = h5py.File(path, "r", locking=False)
     except OSError as error:
         raise UserError(f"{path}: damaged or not an HDF5 file; prepare it again with `zoo data prepare`") from error
     version = file.attrs.get("format_version")
