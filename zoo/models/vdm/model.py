@@ -1,0 +1,341 @@
+"""Variational diffusion model (Kingma, Salimans, Poole, Ho 2021, arXiv 2107.00630).
+
+    x --level centres--> f     z_t = alpha_t f + sigma_t eps,  alpha^2 = sigmoid(-gamma), sigma^2 = sigmoid(gamma)
+
+    z_1 --> z_{1-1/T} --> ... --> z_{1/T} --> z_0 --> p(x | z_0)         T steps of one network, T chosen afterwards
+
+The bound has three terms: `latent` KL(q(z_1 | x) || N(0, I)), `diffusion` (the sum over all steps, in the limit of
+infinitely many an integral over t), and the distortion -log p(x | z_0). `terms` estimates the continuous-time bound
+from a few low-discrepancy times; `ancestral_pass` is the T-step hierarchy itself, which samples and codes.
+
+Letters: `B` batch, `C`, `H`, `W` image, `T` steps, `K` time draws per image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F  # noqa: N812
+
+from zoo.errors import UserError
+from zoo.likelihood import (
+    AncestralModel,
+    Categorical,
+    DiagonalGaussian,
+    LatentPolicy,
+    LatentSite,
+    LikelihoodTerms,
+    Objective,
+    check_bits,
+    per_image,
+    to_levels,
+)
+from zoo.models.vdm.network import ScoreNetwork
+from zoo.models.vdm.pixels import augment, encode_levels, pixel_distribution, pixel_log_prob
+from zoo.models.vdm.schedules import NoiseLevel, ScheduleName, make_schedule
+
+
+@dataclass(frozen=True)
+class Draws:
+    """The random numbers of one estimate.
+
+    Attributes:
+        eps0: (B, C, H, W) noise of z_0.
+        times: (B,) times in [0, 1].
+        eps: (B, C, H, W) noise of z_t.
+    """
+
+    eps0: Tensor
+    times: Tensor
+    eps: Tensor
+
+
+def low_discrepancy_times(u: Tensor, batch: int, draws: int = 1) -> Tensor:
+    """Times that cover [0, 1] evenly, over the batch and over the draws of each image.
+
+    `t[k, b] = (((u + b/B) mod 1) + k) / K`: all K B times are stratified, the K times of an image are 1/K apart, and
+    each alone is uniform (Kingma et al. 2021, appendix I.1, for K = 1).
+
+    Args:
+        u: scalar, uniform in [0, 1).
+        batch: B.
+        draws: K.
+
+    Returns:
+        (K, B) float64.
+    """
+    first = (u.double() + torch.arange(batch, dtype=torch.float64, device=u.device) / batch) % 1.0
+    offsets = torch.arange(draws, dtype=torch.float64, device=u.device)
+    return (first.unsqueeze(0) + offsets.unsqueeze(1)) / draws  # (1, B) + (K, 1) -> (K, B)
+
+
+def signal_and_noise(gamma: Tensor) -> tuple[Tensor, Tensor]:
+    """Signal and noise scale of gamma; sigma is formed from gamma itself, never as 1 - alpha^2."""
+    return torch.sigmoid(-gamma).sqrt(), torch.sigmoid(gamma).sqrt()
+
+
+def over_pixels(values: Tensor) -> Tensor:
+    """(B,) -> (B, 1, 1, 1)."""
+    return values.reshape(-1, 1, 1, 1)
+
+
+class VDM(AncestralModel):
+    """Variational diffusion model.
+
+    Args:
+        image_shape: [C, H, W] to sample; pricing takes any H and W.
+        bits: depth of the levels.
+        width: channels of the score network (`sm_n_embd`).
+        blocks: residual blocks on the way down (`sm_n_layer`).
+        attention: attention behind every block.
+        middle_attention: attention in the middle; always there in the paper.
+        groups: groups of every group normalisation; 32 in the paper.
+        dropout: rate inside the residual blocks.
+        fourier_exponents: exponents of the Fourier features of z; None for bits - 2 and bits - 1 (6 and 7 at 8 bits, as
+            the official code), [] for none.
+        schedule: `fixed` (linear), `scalar` (linear, ends learned), `network` (the official code's network), `monotone`
+            (the paper's: ends learned on the bound, interior on the variance of its estimate).
+        schedule_width: hidden units of a schedule with a network.
+        gamma_min: gamma(0) before training; None for -13.3 at 8 bits, moved by 2 ln 2 per bit so that the noise stays
+            in proportion to the spacing of the levels.
+        gamma_max: gamma(1) before training.
+        num_classes: classes of the optional class conditioning; 0 for none.
+        augmentation: `flip_rotate` or `flip_rotate_channels` augments training images and tells the network.
+        train_steps: train on the T-step bound with this T; 0 for continuous time.
+        low_discrepancy: stratify the times of a batch.
+        eval_draws: times per image in `terms`.
+        coding_steps: T of `ancestral_pass`: sampling, T-step bound, bits-back coding. May be changed at any time.
+        checkpoint_activations: recompute blocks in the backward pass to save memory.
+    """
+
+    def __init__(
+        self,
+        image_shape: Sequence[int] = (3, 32, 32),
+        bits: int = 8,
+        width: int = 128,
+        blocks: int = 32,
+        attention: bool = False,
+        middle_attention: bool = True,
+        groups: int = 32,
+        dropout: float = 0.1,
+        fourier_exponents: list[int] | None = None,
+        schedule: ScheduleName = "monotone",
+        schedule_width: int = 1024,
+        gamma_min: float | None = None,
+        gamma_max: float = 5.0,
+        num_classes: int = 0,
+        augmentation: Literal["none", "flip_rotate", "flip_rotate_channels"] = "none",
+        train_steps: int = 0,
+        low_discrepancy: bool = True,
+        eval_draws: int = 8,
+        coding_steps: int = 1000,
+        checkpoint_activations: bool = False,
+    ) -> None:
+        super().__init__()
+        if width % groups:
+            raise UserError(f"width={width} must be a multiple of groups={groups}; change one of them")
+        if eval_draws < 1 or coding_steps < 1 or train_steps < 0:
+            raise UserError(
+                f"eval_draws={eval_draws} and coding_steps={coding_steps} must be at least 1, "
+                f"train_steps={train_steps} at least 0"
+            )
+        self.image_shape = (image_shape[0], image_shape[1], image_shape[2])
+        self.bits = check_bits(bits)
+        self.augmentation = augmentation
+        self.train_steps = train_steps
+        self.low_discrepancy = low_discrepancy
+        self.eval_draws = eval_draws
+        self.coding_steps = coding_steps
+        if gamma_min is None:
+            gamma_min = -13.3 + (8 - bits) * 2.0 * 0.6931471805599453
+        if fourier_exponents is None:
+            fourier_exponents = [bits - 2, bits - 1]
+        self.schedule = make_schedule(schedule, gamma_min, gamma_max, schedule_width)
+        self.network = ScoreNetwork(
+            channels=self.image_shape[0],
+            width=width,
+            blocks=blocks,
+            attention=attention,
+            middle_attention=middle_attention,
+            groups=groups,
+            dropout=dropout,
+            fourier_exponents=fourier_exponents,
+            gamma_min=gamma_min,
+            gamma_max=gamma_max,
+            num_classes=num_classes,
+            checkpoint_activations=checkpoint_activations,
+        )
+
+    # ------------------------------------------------------------------------------------------------ pieces
+
+    def encode(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) uint8 -> the centres of their levels, float64."""
+        return encode_levels(to_levels(x, self.bits), self.bits)
+
+    def predict(self, z: Tensor, gamma: Tensor, condition: Tensor | None = None, label: Tensor | None = None) -> Tensor:
+        """Noise predicted from z (B, C, H, W) at gamma, a scalar or (B,)."""
+        gamma = gamma.expand(len(z))
+        condition = torch.zeros_like(gamma) if condition is None else condition
+        return self.network(z, gamma, condition, label)
+
+    def transition(self, z: Tensor, gamma_t: Tensor, gamma_s: Tensor, eps: Tensor) -> DiagonalGaussian:
+        """z_s given z_t and the noise in it, s < t: p(z_s | z_t) for predicted noise, q(z_s | z_t, x) for true noise.
+
+        Kingma et al. 2021, appendix A.4; both have the same standard deviation.
+        """
+        (alpha_t, sigma_t), (alpha_s, sigma_s) = signal_and_noise(gamma_t), signal_and_noise(gamma_s)
+        c = -torch.expm1(gamma_s - gamma_t)
+        mean = alpha_s / alpha_t * (z - sigma_t * c * eps)
+        return DiagonalGaussian(mean, (sigma_s * c.sqrt()).log().expand_as(mean))
+
+    def latent_nats(self, f: Tensor) -> Tensor:
+        """(B,) KL(q(z_1 | x) || N(0, I)) for centres f (B, C, H, W)."""
+        gamma_1 = self.schedule.ends()[1].to(f.device)
+        signal = torch.sigmoid(-gamma_1)  # alpha^2; the variance of z_1 is 1 - signal
+        return per_image(0.5 * (signal * f.square() - signal + F.softplus(-gamma_1)))
+
+    def reconstruction_nats(self, x: Tensor, f: Tensor, eps0: Tensor) -> Tensor:
+        """(B,) -log p(x | z_0) at z_0 = alpha_0 f + sigma_0 eps0."""
+        gamma_0 = self.schedule.ends()[0].to(f.device)
+        rescaled = f + torch.exp(0.5 * gamma_0) * eps0
+        return -pixel_log_prob(rescaled, to_levels(x, self.bits), gamma_0, self.bits)
+
+    def diffusion_nats(
+        self,
+        f: Tensor,
+        times: Tensor,
+        eps: Tensor,
+        steps: int = 0,
+        condition: Tensor | None = None,
+        label: Tensor | None = None,
+    ) -> tuple[Tensor, NoiseLevel]:
+        """Diffusion loss of each image at one time.
+
+        Continuous time: `gamma'(t) / 2 * |eps - eps_hat|^2` (equation 18 with dt). T steps: t is moved up to the next
+        multiple of 1/T and the weight is `T/2 * expm1(gamma(t) - gamma(s))` (equation 13).
+
+        Args:
+            f: (B, C, H, W) centres of the levels.
+            times: (B,).
+            eps: (B, C, H, W) noise.
+            steps: T, or 0 for continuous time.
+            condition: (B,) augmentation flags.
+            label: (B,) classes.
+
+        Returns:
+            (B,) nats, and the schedule at the times used.
+        """
+        times = times.double()
+        if steps:
+            times = torch.ceil(times * steps).clamp_min(1.0) / steps
+        level = self.schedule(times)
+        alpha, sigma = (over_pixels(v) for v in signal_and_noise(level.gamma))
+        error = per_image((eps - self.predict(alpha * f + sigma * eps, level.gamma, condition, label)).square())
+        if steps:
+            weight = steps * torch.expm1(level.gamma - self.schedule(times - 1.0 / steps).gamma)
+        else:
+            weight = level.slope
+        return 0.5 * weight * error, level
+
+    def price(
+        self,
+        x: Tensor,
+        draws: Draws,
+        steps: int = 0,
+        condition: Tensor | None = None,
+        label: Tensor | None = None,
+    ) -> tuple[LikelihoodTerms, NoiseLevel]:
+        """One estimate of the bound from given random numbers; `steps` is T, 0 for continuous time.
+
+        Returns:
+            The terms, and the schedule at the times used.
+        """
+        f = self.encode(x)
+        diffusion, level = self.diffusion_nats(f, draws.times, draws.eps.double(), steps, condition, label)
+        distortion = self.reconstruction_nats(x, f, draws.eps0.double())
+        rates = {"latent": self.latent_nats(f), "diffusion": diffusion}
+        return LikelihoodTerms(distortion, rates, num_dims=x[0].numel()), level
+
+    def draw(self, x: Tensor, count: int) -> list[Draws]:
+        """`count` sets of random numbers for a batch, their times stratified together."""
+        noise = [torch.randn(x.shape, device=x.device) for _ in range(2 * count)]
+        if self.low_discrepancy:
+            times = low_discrepancy_times(torch.rand((), device=x.device), len(x), count)
+        else:
+            times = torch.rand(count, len(x), device=x.device)
+        return [Draws(noise[2 * k], times[k], noise[2 * k + 1]) for k in range(count)]
+
+    # ------------------------------------------------------------------------------------------------ the seams
+
+    def terms(self, x: Tensor, label: Tensor | None = None) -> LikelihoodTerms:
+        """Continuous-time bound, estimated from `eval_draws` times per image; see `LikelihoodModel.terms`."""
+        return self.sampled_terms(x, label)
+
+    def sampled_terms(self, x: Tensor, label: Tensor | None = None, steps: int = 0) -> LikelihoodTerms:
+        """The bound for T = `steps` (0: continuous time), its sum over times estimated from `eval_draws` draws."""
+        priced = [self.price(x, draws, steps, label=label)[0] for draws in self.draw(x, self.eval_draws)]
+        rates = {name: torch.stack([t.rates[name] for t in priced]).mean(0) for name in priced[0].rates}
+        return LikelihoodTerms(torch.stack([t.distortion for t in priced]).mean(0), rates, priced[0].num_dims)
+
+    def objective(self, x: Tensor, label: Tensor | None = None, step: int = 0) -> Objective:
+        """The bound in nats per dimension; the interior of a monotone schedule descends on the estimate's variance.
+
+        In continuous time the expected loss does not depend on the interior of the schedule, so minimising the variance
+        is minimising E[L^2], whose gradient is E[2 L dL] (Kingma et al. 2021, section 5.3 and appendix I.2). The
+        ordinary backward pass already brings dL to the schedule's values at the drawn times; multiplied there by
+        2 L of its image it becomes the gradient of L^2. One pass over the network serves both.
+        """
+        condition = None
+        if self.augmentation != "none" and self.training:
+            x, condition = augment(x, channels=self.augmentation == "flip_rotate_channels")
+        terms, level = self.price(x, self.draw(x, 1)[0], self.train_steps, condition, label)
+        loss = terms.rates["diffusion"] / terms.num_dims
+        if not self.train_steps:
+            scale = 2.0 * loss.detach()
+            for values in level.interior:
+                if values.requires_grad:
+                    values.register_hook(lambda gradient: gradient * scale)
+        gamma_0, gamma_1 = self.schedule.ends()
+        parts = {
+            "gamma_0": gamma_0.detach(),
+            "gamma_1": gamma_1.detach(),
+            "diffusion_std": loss.detach().std(correction=0),
+        }
+        return Objective(loss=terms.nelbo.mean() / terms.num_dims, terms=terms, parts=parts)
+
+    def ancestral_pass(
+        self, policy: LatentPolicy, x: Tensor | None = None, n: int = 1, label: Tensor | None = None
+    ) -> Categorical:
+        """Visit z_1, z_{1 - 1/T}, ..., z_0 with T = `coding_steps`; see `AncestralModel.ancestral_pass`.
+
+        The sites are named z<T> (pure noise) to z0. Latents are float64: near t = 0 a step's standard deviation falls
+        below 1e-4 and float32 would blur the difference of the two means.
+        """
+        T = self.coding_steps
+        parameter = next(self.parameters(), torch.empty(()))
+        gammas = self.schedule(torch.linspace(1.0, 0.0, T + 1, dtype=torch.float64, device=parameter.device)).gamma
+        f = None if x is None else self.encode(x)
+        shape = (n, *self.image_shape) if x is None else tuple(x.shape)
+        prior = DiagonalGaussian.standard_like(torch.empty(shape, dtype=torch.float64, device=parameter.device))
+        posterior = None
+        if f is not None:
+            alpha, sigma = signal_and_noise(gammas[0])
+            posterior = DiagonalGaussian(alpha * f, sigma.log().expand_as(f))
+        z = policy(LatentSite(f"z{T}", 0, prior, posterior)).double()
+        for i in range(T):
+            gamma_t, gamma_s = gammas[i], gammas[i + 1]
+            prior = self.transition(z, gamma_t, gamma_s, self.predict(z, gamma_t, label=label))
+            if f is not None:
+                alpha, sigma = signal_and_noise(gamma_t)
+                posterior = self.transition(z, gamma_t, gamma_s, (z - alpha * f) / sigma)
+            z = policy(LatentSite(f"z{T - i - 1}", i + 1, prior, posterior)).double()
+        return self.pixels(z)
+
+    def pixels(self, z0: Tensor) -> Categorical:
+        """p(x | z_0) for z_0 (B, C, H, W)."""
+        gamma_0 = self.schedule.ends()[0].to(z0.device)
+        return pixel_distribution(z0 / signal_and_noise(gamma_0)[0], gamma_0, self.bits)

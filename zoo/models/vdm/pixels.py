@@ -1,0 +1,95 @@
+"""Between levels and the diffusion's [-1, 1] axis: encoding, p(x | z_0), and training-time augmentation.
+
+Kingma et al. 2021, section 3.3. The decoder has no parameters: `p(x | z_0)` is proportional to `q(z_0 | x)`, a softmax
+over the centres of all levels. Letters: `B` batch, `C` channels, `V` levels.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from zoo.likelihood import Categorical
+
+
+def encode_levels(levels: Tensor, bits: int) -> Tensor:
+    """Centres of levels: `2 (k + 1/2) / V - 1`, float64, V = 2**bits."""
+    return (levels.double() + 0.5) * (2.0 / 2**bits) - 1.0
+
+
+def pixel_distribution(rescaled: Tensor, gamma_0: Tensor, bits: int) -> Categorical:
+    """p(x | z_0) with the full table, for sampling and coding.
+
+    Args:
+        rescaled: (B, C, H, W) z_0 / alpha_0.
+        gamma_0: scalar gamma(0).
+        bits: depth of the levels.
+
+    Returns:
+        Independent symbols with logits (B, C, H, W, V).
+    """
+    centres = encode_levels(torch.arange(2**bits, device=rescaled.device), bits)
+    return Categorical(-0.5 * torch.exp(-gamma_0) * (rescaled.unsqueeze(-1) - centres).square())
+
+
+def pixel_log_prob(rescaled: Tensor, levels: Tensor, gamma_0: Tensor, bits: int) -> Tensor:
+    """Log-probability of levels given z_0: that of `pixel_distribution` without its full table.
+
+    The noise at t = 0 is finer than the grid of levels, so only a few neighbours of z_0 have any mass: the normaliser
+    runs over those within a window outside which the mass is below e^-40 of the largest.
+
+    Args:
+        rescaled: (B, C, H, W) z_0 / alpha_0, float64.
+        levels: (B, C, H, W) int64.
+        gamma_0: scalar gamma(0).
+        bits: depth of the levels.
+
+    Returns:
+        (B,) nats.
+    """
+    size = 2**bits
+    spacing = 2.0 / size
+    reach = math.ceil(9.0 * math.exp(0.5 * gamma_0.item()) / spacing) if gamma_0.item() < 0 else size
+    if 2 * reach + 1 >= size:
+        candidates = torch.arange(size, device=levels.device)
+    else:
+        nearest = ((rescaled.detach() + 1.0) / spacing - 0.5).round().clamp(0, size - 1).long().unsqueeze(-1)
+        candidates = nearest + torch.arange(-reach, reach + 1, device=levels.device)  # (B, C, H, W, 2 reach + 1)
+    precision = torch.exp(-gamma_0)
+    logits = -0.5 * precision * (rescaled.unsqueeze(-1) - encode_levels(candidates, bits)).square()
+    logits = logits.masked_fill((candidates < 0) | (candidates >= size), -torch.inf)
+    chosen = -0.5 * precision * (rescaled - encode_levels(levels, bits)).square()
+    return (chosen - torch.logsumexp(logits, dim=-1)).flatten(1).sum(1)
+
+
+def augment(x: Tensor, channels: bool) -> tuple[Tensor, Tensor]:
+    """The augmentation of the augmented CIFAR-10 run, image by image.
+
+    A left-right flip with probability 1/2; with probability 1/2 a rotation by 90, 180 or 270 degrees; and, if
+    `channels`, a permutation of the colour channels with probability 1/2.
+
+    Args:
+        x: (B, C, H, H) square images.
+        channels: permute colours too (the paper's text; not in the official configuration).
+
+    Returns:
+        The images, and (B,) float64 flags, 1 where anything was applied.
+    """
+    B, C = x.shape[:2]
+    flip = torch.rand(B, device=x.device) < 0.5
+    turns = torch.where(
+        torch.rand(B, device=x.device) < 0.5, torch.randint(1, 4, (B,), device=x.device), torch.zeros_like(flip).long()
+    )
+    x = torch.where(flip[:, None, None, None], x.flip(3), x)
+    for k in (1, 2, 3):
+        x = torch.where((turns == k)[:, None, None, None], torch.rot90(x, k, dims=(2, 3)), x)
+    applied = flip | (turns > 0)
+    if channels:
+        shuffle = torch.rand(B, device=x.device) < 0.5
+        order = torch.rand(B, C, device=x.device).argsort(dim=1)
+        order = torch.where(shuffle[:, None], order, torch.arange(C, device=x.device))
+        x = x.gather(1, order[:, :, None, None].expand_as(x))
+        applied = applied | shuffle
+    return x, applied.double()
