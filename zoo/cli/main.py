@@ -25,7 +25,7 @@ class Command(NamedTuple):
 
 COMMANDS: dict[str, Command] = {
     "data": Command("zoo.cli.data", "run", "list, prepare and verify data sets"),
-    "fit": Command("zoo.cli.fit", "fit", "train a model from a configuration file"),
+    "fit": Command("zoo.cli.fit", "run", "train a model from a configuration file"),
     "validate": Command("zoo.cli.fit", "validate", "price the validation split"),
     "test": Command("zoo.cli.fit", "test", "price every image of a split once and append a record"),
     "predict": Command("zoo.cli.fit", "predict", "write the price of each image to a file"),

@@ -1,0 +1,215 @@
+"""LightningCLI as the zoo uses it: one module class, short names of models, run folders, one-line errors."""
+
+import logging
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import yaml
+from jsonargparse import ArgumentError
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.loggers import TensorBoardLogger
+from typing_extensions import override
+
+import zoo.models
+from zoo.cli.parsing import explain
+from zoo.data import ImageDataModule
+from zoo.errors import UserError
+from zoo.training.checkpointing import AtomicCheckpointIO, RunCheckpoint
+from zoo.training.module import LitLikelihood
+from zoo.training.progress import progress
+
+KNOWN_NOISE = (
+    ".*LeafSpec.*",  # Lightning 2.6 under torch 2.13
+    ".*treespec.*",
+    ".*does not have many workers.*",  # up to 64x64 no worker is the fastest
+    ".*Checkpoint directory .* exists and is not empty.*",  # resuming is the rule, not the exception
+    ".*The number of training batches.*is smaller than the logging interval.*",
+    ".*lr_scheduler.step.*before.*optimizer.step.*",
+    ".*`ModelCheckpoint.*could not find the monitored key.*",
+    ".*dirpath has changed.*",
+)
+
+
+class _NoAdvertising(logging.Filter):
+    """Drops Lightning's tips for other products."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        message = record.getMessage()
+        return not any(word in message for word in ("litlogger", "litmodels", "LitLogger", "LitModel", "💡"))
+
+
+def quiet() -> None:
+    """Silence advertising and warnings that say nothing about the user's run."""
+    for name in ("lightning.pytorch.utilities.rank_zero", "lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).addFilter(_NoAdvertising())
+    for message in KNOWN_NOISE:
+        warnings.filterwarnings("ignore", message=message)
+
+
+class ZooCLI(LightningCLI):
+    """Parser and objects of one `zoo fit`, `validate`, `test` or `predict`.
+
+    Args:
+        argv: arguments behind the command's name.
+        command: the command, for the help text.
+        run_dir: folder of the run; None writes neither logs nor checkpoints.
+        model_class: the LightningModule to configure.
+    """
+
+    def __init__(
+        self,
+        argv: list[str],
+        command: str,
+        run_dir: Path | None = None,
+        model_class: type[pl.LightningModule] = LitLikelihood,
+    ) -> None:
+        self.command = command
+        self.run_dir = run_dir
+        self._argv = argv
+        for name in zoo.models.__all__:
+            getattr(zoo.models, name)  # short class names are found among the classes that have been imported
+        super().__init__(
+            model_class,
+            ImageDataModule,
+            subclass_mode_model=model_class is pl.LightningModule,
+            save_config_callback=SaveConfigCallback if command == "fit" and run_dir is not None else None,
+            save_config_kwargs={"overwrite": True},
+            seed_everything_default=0,
+            parser_kwargs={"prog": f"zoo {command}", "exit_on_error": False, "description": _DESCRIPTIONS[command]},
+            args=argv,
+            run=False,
+            auto_configure_optimizers=False,
+        )
+
+    @override
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        try:
+            self.config = parser.parse_args(args)
+        except ArgumentError as error:
+            raise UserError(explain(error, f"zoo {self.command} --help")) from error
+
+    @override
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        parser.add_argument("--run_dir", type=str | None, help="Folder of the run. Default: runs/<name of the config>")
+        parser.add_argument(
+            "--ckpt_path",
+            type=str | None,
+            help="Checkpoint: a file, a run folder or a shipped name; for fit, `last` continues the run",
+        )
+        if self.command == "fit":
+            parser.add_argument(
+                "--checkpoint_every", type=int, default=1000, help="Steps between two writes of last.ckpt"
+            )
+        for name, (kind, default, text) in _EXTRA.get(self.command, {}).items():
+            parser.add_argument(f"--{name}", type=kind, default=default, help=text)
+
+    @override
+    def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
+        """Trainer with our run folder, whole-or-nothing checkpoints and progress."""
+        config = self._get(self.config_init, "trainer", default={})
+        kwargs["plugins"] = [*_as_list(config.get("plugins")), AtomicCheckpointIO()]
+        if self.run_dir is None or config.get("fast_dev_run"):
+            kwargs["logger"] = False
+        elif config.get("logger") in (None, True):
+            kwargs["logger"] = TensorBoardLogger(self.run_dir, name="", version="", default_hp_metric=False)
+        callbacks = [progress()] if config.get("enable_progress_bar") is not False else []
+        if self.run_dir is not None and config.get("enable_checkpointing") is not False and self.command == "fit":
+            callbacks.append(RunCheckpoint(self.run_dir, self._get(self.config_init, "checkpoint_every")))
+        else:
+            kwargs["enable_checkpointing"] = False
+        if config.get("enable_progress_bar") is None and not sys.stdout.isatty():
+            kwargs["enable_progress_bar"] = False
+        self.trainer_defaults["callbacks"] = callbacks
+        return super().instantiate_trainer(**kwargs)
+
+
+def _as_list(value: Any) -> list[Any]:
+    if value is None:
+        return []
+    return list(value) if isinstance(value, (list, tuple)) else [value]
+
+
+_DESCRIPTIONS = {
+    "fit": "Train a model. Rerun with --ckpt_path last to continue a run that was stopped.",
+    "validate": "Price the validation split and print the means.",
+    "test": "Price every image of the split once and append a record.",
+    "predict": "Write the price of every image of the split, one line each.",
+}
+
+_EXTRA: dict[str, dict[str, tuple[Any, Any, str]]] = {
+    "test": {
+        "passes": (int, 1, "Posterior draws averaged per image"),
+        "importance_samples": (int, 0, "K > 1: importance-weighted bound of K draws"),
+        "records": (str, "records", "Folder the record is appended in"),
+        "note": (str, "", "Remark kept in the record"),
+    },
+    "predict": {"output": (str, "prices.jsonl", "File to write, one JSON object per image")},
+}
+
+
+def config_files(argv: list[str]) -> list[Path]:
+    """Configuration files named on the command line, in order.
+
+    Raises:
+        UserError: a file is missing or is no YAML mapping.
+    """
+    files = []
+    for position, word in enumerate(argv):
+        if word in ("--config", "-c") and position + 1 < len(argv):
+            files.append(Path(argv[position + 1]))
+        elif word.startswith("--config="):
+            files.append(Path(word.removeprefix("--config=")))
+    for file in files:
+        read_config(file)
+    return files
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """A configuration file as a mapping.
+
+    Raises:
+        UserError: the file is missing or is no YAML mapping.
+    """
+    if not path.is_file():
+        near = sorted(str(other) for other in path.parent.glob("*.yaml")) if path.parent.is_dir() else []
+        from zoo.errors import closest
+
+        raise UserError(f"{path}: no such configuration file; {closest(str(path), near)}")
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        where = getattr(error, "problem_mark", None)
+        line = f", line {where.line + 1}" if where is not None else ""
+        raise UserError(
+            f"{path}{line}: not valid YAML; {getattr(error, 'problem', None) or 'check the file'}"
+        ) from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: a configuration is a mapping with the keys model, data and trainer")
+    return content
+
+
+def option(argv: list[str], name: str) -> str | None:
+    """Last value of an option given as `--name value` or `--name=value`."""
+    value = None
+    for position, word in enumerate(argv):
+        if word == name and position + 1 < len(argv):
+            value = argv[position + 1]
+        elif word.startswith(f"{name}="):
+            value = word.partition("=")[2]
+    return value
+
+
+def without_option(argv: list[str], name: str) -> list[str]:
+    """The arguments without an option and its value."""
+    kept, skip = [], False
+    for word in argv:
+        if skip:
+            skip = False
+        elif word == name:
+            skip = True
+        elif not word.startswith(f"{name}="):
+            kept.append(word)
+    return kept
