@@ -80,7 +80,7 @@ def build(spec: Spec) -> nn.Module:
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument("--network", type=nn.Module)
     try:
-        return parser.instantiate_classes(parser.parse_object({"network": spec})).network
+        return parser.instantiate(parser.parse_object({"network": spec})).network
     except ArgumentError as error:
         raise UserError(f"cannot build {name}: {_first_line(error)}") from error
 

@@ -65,3 +65,37 @@ def efficient_vdvae_log_mass(
     top = (256 - 2 ** (8 - bits) - 127.5) / 127.5
     is_top = values == torch.tensor(top, dtype=values.dtype, device=values.device)
     return torch.where(values == -1.0, lowest, torch.where(is_top, highest, interior))
+
+
+def vdvae_sample(
+    logits: Tensor,
+    means: Tensor,
+    log_scales: Tensor,
+    coefficients: Tensor,
+    u_component: Tensor,
+    u_logistic: Tensor,
+) -> tuple[Tensor, Tensor]:
+    """Draw three-colour pixels as the code of Child (2020) does, from given uniform numbers.
+
+    Unlike exact sampling, values are clipped before the next colour sees them and truncated to pixels at the end.
+
+    Args:
+        logits: (B, M, H, W).
+        means: (B, 3, M, H, W).
+        log_scales: (B, 3, M, H, W), not yet clamped.
+        coefficients: (B, 3, M, H, W), squashed.
+        u_component: (B, M, H, W) in (0, 1), choose the component by the Gumbel trick.
+        u_logistic: (B, 3, H, W) in (0, 1).
+
+    Returns:
+        Values on the [-1, 1] axis before truncation, (B, 3, H, W), and the uint8 pixels.
+    """
+    chosen = (logits - torch.log(-torch.log(u_component))).argmax(dim=1)[:, None, None]  # (B, 1, 1, H, W)
+    spread = chosen.expand(-1, 3, -1, -1, -1)
+    mean, log_scale, mix = (t.gather(2, spread).squeeze(2) for t in (means, log_scales, coefficients))  # (B, 3, H, W)
+    raw = mean + log_scale.clamp_min(-7.0).exp() * torch.logit(u_logistic)
+    red = raw[:, 0].clamp(-1, 1)
+    green = (raw[:, 1] + mix[:, 0] * red).clamp(-1, 1)
+    blue = (raw[:, 2] + mix[:, 1] * red + mix[:, 2] * green).clamp(-1, 1)
+    values = torch.stack([red, green, blue], dim=1)
+    return values, ((values + 1.0) * 127.5).clamp(0, 255).to(torch.uint8)
