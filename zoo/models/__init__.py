@@ -8,7 +8,10 @@ from typing import Any
 
 MODULES: dict[str, str] = {
     "EfficientVDVAE": "zoo.models.efficient_vdvae",
+    "KLAutoencoder": "zoo.models.latent_vae",
+    "LatentVAE": "zoo.models.latent_vae",
     "VDVAE": "zoo.models.vdvae",
+    "VQAutoencoder": "zoo.models.latent_vae",
     "VDM": "zoo.models.vdm",
 }
 """Public class name -> module that defines it."""

@@ -1,0 +1,6 @@
+"""Hierarchical VAE over the latents of an autoencoder (Luhman & Luhman 2023), and the autoencoders it stands on."""
+
+from zoo.models.latent_vae.autoencoder import KLAutoencoder, VQAutoencoder
+from zoo.models.latent_vae.hierarchy import HierarchicalVAE
+
+__all__ = ["HierarchicalVAE", "KLAutoencoder", "VQAutoencoder"]
