@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from zoo.likelihood.levels import Convention
+from zoo.likelihood.levels import Convention, level_values
 from zoo.likelihood.mixture import LogisticMixture
 from zoo.likelihood.official import efficient_vdvae_log_mass
 from zoo.models.efficient_vdvae.blocks import ScaleBase, log_softplus
@@ -69,3 +69,35 @@ def smoothed_mixture(
     if isinstance(mixture, _OfficialLogStd):
         mixture.beta = beta
     return mixture
+
+
+def draw_values(
+    mixture: LogisticMixture, uniform_component: Tensor, uniform_logistic: Tensor, temperature: float = 1.0
+) -> Tensor:
+    """Real-valued draws with an output temperature, as the official code makes its pictures.
+
+    Temperature divides the logits and multiplies the scales. Each colour is clipped to the range of the levels before
+    the next one is conditioned on it. `LogisticMixture.sample` draws levels exactly and is what the zoo samples with.
+
+    Args:
+        mixture: three colours.
+        uniform_component: (B, M, H, W) in (0, 1), for the choice of the component.
+        uniform_logistic: (B, 3, H, W) in (0, 1), for the logistic noise.
+        temperature: of the output.
+
+    Returns:
+        (B, 3, H, W) on the [-1, 1] axis.
+    """
+    gumbel = -torch.log(-torch.log(uniform_component))
+    chosen = (mixture.logits / temperature + gumbel).argmax(dim=1, keepdim=True).unsqueeze(1)  # (B, 1, 1, H, W)
+    index = chosen.expand(-1, 3, -1, -1, -1)
+    mean, log_scale = (part.gather(2, index).squeeze(2) for part in (mixture.means, mixture.raw_log_scales))
+    assert mixture.coefficients is not None
+    red_green, red_blue, green_blue = mixture.coefficients.gather(2, index).squeeze(2).unbind(1)  # 3 x (B, H, W)
+    noise = log_scale.exp() * temperature * torch.logit(uniform_logistic)
+    highest = float(level_values(torch.tensor(2**mixture.bits - 1), mixture.bits))
+    red, green, blue = (mean + noise).unbind(1)
+    red = red.clamp(-1.0, highest)
+    green = (green + red_green * red).clamp(-1.0, highest)
+    blue = (blue + red_blue * red + green_blue * green).clamp(-1.0, highest)
+    return torch.stack([red, green, blue], dim=1)
