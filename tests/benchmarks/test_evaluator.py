@@ -1,0 +1,177 @@
+import dataclasses
+import math
+import multiprocessing
+import os
+import socket
+
+import pytest
+import torch
+
+from tests.benchmarks.toy import ToyVAE
+from zoo.benchmarks.evaluator import Evaluation, Settings, evaluate, noise_seed, split_loader
+from zoo.benchmarks.metric import BitsPerDim
+from zoo.errors import UserError
+from zoo.likelihood import LikelihoodTerms
+
+VOLATILE = ("date", "seconds", "hardware", "command", "versions")
+
+
+def numbers(record):
+    return {name: value for name, value in dataclasses.asdict(record).items() if name not in VOLATILE}
+
+
+def price(batch_size=16, limit=1, settings=None):
+    model = ToyVAE()
+    settings = settings or Settings()
+    return evaluate(model, split_loader("photos", "test", model.image_shape, batch_size, limit), settings)
+
+
+def random_terms(n, seed):
+    generator = torch.Generator().manual_seed(seed)
+    noise = torch.rand(3, n, generator=generator) * 100
+    return LikelihoodTerms(noise[0], {"a": noise[1], "b": noise[2]}, num_dims=7)
+
+
+def test_metric_equals_mean_and_standard_error_over_images():
+    terms = random_terms(50, 0)
+    metric = BitsPerDim(["a", "b"])
+    metric.update(terms)
+    summary = metric.compute()
+    bits = terms.nelbo.double() / (7 * math.log(2))
+    assert summary.bits_per_dim == pytest.approx(bits.mean().item(), abs=1e-9)
+    assert summary.standard_error == pytest.approx(bits.std().item() / 50**0.5, rel=1e-6)
+    assert summary.nats_per_image == pytest.approx(terms.nelbo.double().mean().item(), abs=1e-3)
+    assert summary.distortion + summary.rate == pytest.approx(summary.bits_per_dim, abs=1e-6)
+    assert summary.images == 50
+
+
+def test_metric_does_not_depend_on_order_or_batching():
+    terms = random_terms(64, 1)
+    whole, parts = BitsPerDim(["a", "b"]), BitsPerDim(["a", "b"])
+    whole.update(terms)
+    order = torch.randperm(64)
+    for piece in order.split([1, 30, 20, 13]):
+        rates = {name: rate[piece] for name, rate in terms.rates.items()}
+        parts.update(LikelihoodTerms(terms.distortion[piece], rates, 7))
+    assert whole.compute() == parts.compute()
+
+
+def test_metric_refuses_other_groups_and_an_empty_split():
+    with pytest.raises(ValueError, match="groups"):
+        BitsPerDim(["a"]).update(random_terms(2, 0))
+    with pytest.raises(UserError, match="no image"), pytest.warns(UserWarning, match="compute"):
+        BitsPerDim(["a"]).compute()
+
+
+class Counting(ToyVAE):
+    """Remembers every image it has priced."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def terms(self, x, label=None):
+        self.seen += list(x)
+        return super().terms(x, label)
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 64, 100])
+def test_every_test_image_is_counted_once(batch_size):
+    model = Counting()
+    loader = split_loader("photos", "test", model.image_shape, batch_size, limit=1)
+    record = evaluate(model, loader)
+    whole, _ = loader.reader.__getitems__(split_loader("photos", "test", (3, 64, 64), 1, 1).plan.request(0, 0))
+    tiles = whole[0].unfold(1, 8, 8).unfold(2, 8, 8).permute(1, 2, 0, 3, 4).reshape(-1, 3, 8, 8)
+    assert record.images == len(tiles) == len(model.seen)
+    assert torch.equal(torch.stack(model.seen), tiles)
+
+
+def test_noise_is_fixed_by_seed_pass_and_batch_and_leaves_the_global_generator_alone():
+    assert len({noise_seed(s, p, b) for s in range(3) for p in range(3) for b in range(30)}) == 270
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    first = price()
+    assert torch.equal(torch.rand(3), expected)
+    assert numbers(first) == numbers(price())
+    assert first.bits_per_dim != price(settings=Settings(seed=1)).bits_per_dim
+
+
+def test_passes_average_and_importance_samples_tighten():
+    single = price(settings=Settings(passes=8))
+    weighted = price(settings=Settings(importance_samples=8))
+    assert single.estimator == "bound"
+    assert weighted.estimator == "importance"
+    assert weighted.bits_per_dim < single.bits_per_dim
+    assert weighted.distortion == pytest.approx(single.distortion, abs=0.05)
+
+
+def test_importance_bound_approaches_the_integral():
+    model = ToyVAE(image_shape=(3, 8, 8))
+    x = torch.randint(0, 256, (1, 3, 8, 8), dtype=torch.uint8)
+    grid = torch.linspace(-8, 8, 4001, dtype=torch.float64)
+    log_tables = torch.log_softmax(model.table.detach().double() * grid[:, None], dim=-1)  # (G, V)
+    log_p = log_tables[:, x.flatten().long()].sum(1) - grid.square() / 2 - 0.5 * math.log(2 * math.pi)
+    exact = -(torch.logsumexp(log_p, 0) + math.log(16 / 4000)).item()
+    evaluation = Evaluation(model, Settings(importance_samples=2000))
+    _, nelbo = evaluation.price(x, None, 0)
+    assert nelbo.item() == pytest.approx(exact, abs=0.05)
+
+
+def test_importance_samples_need_latents():
+    class Plain(torch.nn.Module):
+        scope = "pixels"
+
+    with pytest.raises(UserError, match="no latents"):
+        Evaluation(Plain(), Settings(importance_samples=5))
+
+
+@pytest.mark.parametrize("field", [{"passes": 0}, {"importance_samples": -1}])
+def test_impossible_settings_are_user_errors(field):
+    with pytest.raises(UserError, match=next(iter(field))):
+        Settings(**field)
+
+
+def test_a_cost_that_is_not_finite_stops_the_evaluation():
+    model = ToyVAE()
+    model.table.data[3] = float("nan")
+    with pytest.raises(UserError, match="batch 0 has a cost of nan"):
+        evaluate(model, split_loader("photos", "test", model.image_shape, 4, 1))
+
+
+def test_missed_images_are_noticed():
+    model = ToyVAE()
+    loader = split_loader("photos", "test", model.image_shape, 16, 1)
+    evaluation = Evaluation(model)
+    x, label = next(iter(loader))
+    evaluation.update(x, label, 0)
+    from zoo.benchmarks.evaluator import describe_split
+
+    with pytest.raises(UserError, match="16 images priced, the split has 64"):
+        evaluation.record(describe_split(loader), 16, evaluation.summary())
+
+
+def _worker(rank, world, port, queue):
+    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+    torch.distributed.init_process_group("gloo", rank=rank, world_size=world)
+    try:
+        queue.put((rank, [numbers(price(batch_size)) for batch_size in (10, 64)]))
+    finally:
+        torch.distributed.destroy_process_group()
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_two_processes_equal_one_exactly():
+    expected = [numbers(price(batch_size)) for batch_size in (10, 64)]  # at 64 the second process gets no batch
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    context = multiprocessing.get_context("fork")
+    queue = context.Queue()
+    workers = [context.Process(target=_worker, args=(rank, 2, port, queue)) for rank in range(2)]
+    for worker in workers:
+        worker.start()
+    results = dict(queue.get(timeout=60) for _ in workers)
+    for worker in workers:
+        worker.join()
+    assert results[0] == results[1] == expected
