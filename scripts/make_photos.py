@@ -17,15 +17,14 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import h5py
 import numpy as np
 from PIL import Image
 
-from zoo.files import atomic_path
+from zoo.data.packed import SPLITS
+from zoo.data.writer import PackedWriter, new_file
 
 BLOCK = 64
 DEBIAN = "Debian package lomiri-wallpapers-{} 20.04.0-2"
@@ -122,26 +121,25 @@ def blocks_of(photo: Photo, roots: list[Path]) -> np.ndarray:
 
 
 def write(path: Path, blocks: list[np.ndarray]) -> None:
-    """Write the HDF5 file: contiguous uint8 images, the photograph of each block, provenance as attributes."""
-    with h5py.File(path, "w", libver="latest") as file:
-        file.attrs["format"] = "zoo-images"
-        file.attrs["format_version"] = 1
-        file.attrs["name"] = "photos"
-        file.attrs["variant"] = "photos"
-        file.attrs["encoding"] = "raw"
-        file.attrs["filter"] = "integer box filter, factor per photograph (4 to 10), rounded half up"
-        file.attrs["split_rule"] = "by photograph, as listed in scripts/make_photos.py; no photograph in two splits"
-        file.attrs["licence"] = "per photograph: CC-BY-4.0, CC-BY-SA-4.0, CC-BY-SA-3.0, CC0-1.0, public domain"
-        photos = [asdict(photo) | {"blocks": len(block)} for photo, block in zip(PHOTOS, blocks, strict=True)]
-        file.attrs["photographs"] = json.dumps(photos)
-        for split in ("train", "val", "test"):
-            members = [i for i, photo in enumerate(PHOTOS) if photo.split == split]
-            images = np.concatenate([blocks[i] for i in members])
-            group = file.create_group(split)
-            group.create_dataset("images", data=images)
-            group.create_dataset("photograph", data=np.repeat(members, [len(blocks[i]) for i in members]).astype("u1"))
-            group.attrs["sha256"] = hashlib.sha256(images.tobytes()).hexdigest()
-            print(f"{split}: {len(images)} blocks of {len(members)} photographs, sha256 {group.attrs['sha256']}")
+    """Write the data file: photograph by photograph, provenance as attributes."""
+    counts = {split: sum(len(b) for p, b in zip(PHOTOS, blocks, strict=True) if p.split == split) for split in SPLITS}
+    photos = [asdict(photo) | {"blocks": len(block)} for photo, block in zip(PHOTOS, blocks, strict=True)]
+    with PackedWriter(path, counts, (BLOCK, BLOCK, 3)) as writer:
+        for photo, block in zip(PHOTOS, blocks, strict=True):
+            for image in block:
+                writer.add(photo.split, image)
+        digests = writer.finish(
+            {
+                "name": "photos",
+                "variant": "photos",
+                "filter": "integer box filter, factor per photograph (4 to 10), rounded half up",
+                "split_rule": "by photograph, as listed in scripts/make_photos.py; no photograph in two splits",
+                "licence": "per photograph: CC-BY-4.0, CC-BY-SA-4.0, CC-BY-SA-3.0, CC0-1.0, public domain",
+                "photographs": photos,
+            }
+        )
+    for split, digest in digests.items():
+        print(f"{split}: {counts[split]} blocks, sha256 {digest}")
 
 
 def write_attribution(path: Path, blocks: list[np.ndarray]) -> None:
@@ -176,7 +174,7 @@ def main() -> None:
     parser.add_argument("--attribution", type=Path, default=Path("zoo/data/ATTRIBUTION.md"))
     args = parser.parse_args()
     blocks = [blocks_of(photo, [args.debian, args.skimage]) for photo in PHOTOS]
-    with atomic_path(args.output) as path:
+    with new_file(args.output) as path:
         write(path, blocks)
     write_attribution(args.attribution, blocks)
 

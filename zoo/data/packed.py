@@ -2,6 +2,7 @@
 
 Layout (`N` images, `H`, `W` pixels, `C` channels; format version 1):
 
+    512 bytes                  seal: our name and the sha256 of everything behind it, written last
     /train, /val, /test        one group a split; a file may lack some
         images [N, H, W, C]    uint8, contiguous, so it can be memory-mapped          (encoding "raw")
         bytes [total]          uint8, PNG files one behind the other                  (encoding "png")
@@ -30,6 +31,8 @@ from zoo.errors import UserError, closest
 
 FORMAT = "zoo-images"
 VERSION = 1
+SEAL_BYTES = 512  # user block of the HDF5 file
+SEAL_START = b"zoo-images 1\nsha256 "  # followed by the digest of everything behind the seal
 SPLITS = ("train", "val", "test")
 
 
@@ -91,18 +94,27 @@ def open_packed(path: str | os.PathLike[str]) -> h5py.File:
     Raises:
         UserError: missing, damaged, or not one of our files.
     """
-    if not Path(path).is_file():
-        raise UserError(f"{path}: no such data file; make it with `zoo data prepare`, or check the path")
+    read_seal(path)
     try:
         file = h5py.File(path, "r", locking=False)
     except OSError as error:
         raise UserError(f"{path}: damaged or not an HDF5 file; prepare it again with `zoo data prepare`") from error
-    version = file.attrs.get("format_version")
-    if file.attrs.get("format") != FORMAT or version != VERSION:
-        file.close()
-        expected = f"format '{FORMAT}' version {VERSION}"
-        raise UserError(f"{path}: expected {expected} (found version {version}); make it with `zoo data prepare`")
     return file
+
+
+def read_seal(path: str | os.PathLike[str]) -> str:
+    """Digest in a file's seal; having one shows that its writer came to the end.
+
+    Raises:
+        UserError: missing file, or no seal of ours.
+    """
+    if not Path(path).is_file():
+        raise UserError(f"{path}: no such data file; make it with `zoo data prepare`, or check the path")
+    with open(path, "rb") as file:
+        start = file.read(SEAL_BYTES)
+    if not start.startswith(SEAL_START) or len(start) < SEAL_BYTES:
+        raise UserError(f"{path}: not a file of `zoo data prepare` (or one cut short); prepare it with that command")
+    return start[len(SEAL_START) :].decode("ascii", "replace").strip()
 
 
 class PackedSplit:
