@@ -78,7 +78,7 @@ def staged(name):
 def priced(g, steps, model=None):
     model = model or g.model
     times = torch.from_numpy(g.a[f"T{steps}|t"]) if f"T{steps}|t" in g.a else None
-    return model.price(g.x, Draws(g.eps0, times, g.eps), steps, condition=g.condition)
+    return model.price(g.x, Draws(g.eps0, times, g.eps), steps, label=g.condition)
 
 
 def recorded_steps(g):
@@ -228,7 +228,7 @@ def test_three_optimiser_steps(case):
     for k in range(len(g.a["train|losses_bpd"])):
         times = low_discrepancy_times(torch.from_numpy(np.asarray(g.a[f"train|step{k}|u0"])), len(g.x))[0]
         draws = Draws(nchw(g.a[f"train|step{k}|eps0"]), times, nchw(g.a[f"train|step{k}|eps"]))
-        loss = model.price(g.x, draws, condition=g.condition)[0].bits_per_dim().mean()
+        loss = model.price(g.x, draws, label=g.condition)[0].bits_per_dim().mean()
         losses.append(loss.detach())
         optimizer.zero_grad()
         loss.backward()

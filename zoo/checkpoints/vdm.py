@@ -164,6 +164,7 @@ def _arguments(arrays: Mapping[str, Any], settings: Mapping[str, Any], name: str
         "schedule": schedule,
         "gamma_min": settings["gamma_min"],
         "gamma_max": settings["gamma_max"],
+        "labels": "augmented",
         "low_discrepancy": settings.get("antithetic_time_sampling", True),
         "train_steps": settings.get("sm_n_timesteps", 0),
     }

@@ -35,7 +35,7 @@ from zoo.likelihood import (
     to_levels,
 )
 from zoo.models.vdm.network import ScoreNetwork
-from zoo.models.vdm.pixels import augment, encode_levels, pixel_distribution, pixel_log_prob
+from zoo.models.vdm.pixels import encode_levels, pixel_distribution, pixel_log_prob
 from zoo.models.vdm.schedules import NoiseLevel, ScheduleName, make_schedule
 
 
@@ -103,8 +103,10 @@ class VDM(AncestralModel):
         gamma_min: gamma(0) before training; None for -13.3 at 8 bits, moved by 2 ln 2 per bit so that the noise stays
             in proportion to the spacing of the levels.
         gamma_max: gamma(1) before training.
-        num_classes: classes of the optional class conditioning; 0 for none.
-        augmentation: `flip_rotate` or `flip_rotate_channels` augments training images and tells the network.
+        labels: what a batch's labels tell the network: nothing (`ignored`), whether a training image was changed
+            (`augmented`, with `data.labels: augmented`), or its class (`class`; -1 is no known class). Changed images
+            exist in training only: pricing and sampling always take the images as they are.
+        num_classes: number of classes when `labels` is `class`.
         train_steps: train on the T-step bound with this T; 0 for continuous time.
         low_discrepancy: stratify the times of a batch.
         eval_draws: times per image in `terms`.
@@ -127,8 +129,8 @@ class VDM(AncestralModel):
         schedule_width: int = 1024,
         gamma_min: float | None = None,
         gamma_max: float = 5.0,
+        labels: Literal["ignored", "augmented", "class"] = "ignored",
         num_classes: int = 0,
-        augmentation: Literal["none", "flip_rotate", "flip_rotate_channels"] = "none",
         train_steps: int = 0,
         low_discrepancy: bool = True,
         eval_draws: int = 8,
@@ -143,9 +145,11 @@ class VDM(AncestralModel):
                 f"eval_draws={eval_draws} and coding_steps={coding_steps} must be at least 1, "
                 f"train_steps={train_steps} at least 0"
             )
+        if (num_classes > 0) != (labels == "class"):
+            raise UserError(f"num_classes={num_classes} with labels={labels!r}: classes need both, or neither")
         self.image_shape = (image_shape[0], image_shape[1], image_shape[2])
         self.bits = check_bits(bits)
-        self.augmentation = augmentation
+        self.labels = labels
         self.train_steps = train_steps
         self.low_discrepancy = low_discrepancy
         self.eval_draws = eval_draws
@@ -176,11 +180,13 @@ class VDM(AncestralModel):
         """(B, C, H, W) uint8 -> the centres of their levels, float64."""
         return encode_levels(to_levels(x, self.bits), self.bits)
 
-    def predict(self, z: Tensor, gamma: Tensor, condition: Tensor | None = None, label: Tensor | None = None) -> Tensor:
-        """Noise predicted from z (B, C, H, W) at gamma, a scalar or (B,)."""
+    def predict(self, z: Tensor, gamma: Tensor, label: Tensor | None = None) -> Tensor:
+        """Noise predicted from z (B, C, H, W) at gamma, a scalar or (B,), and labels or flags (B,)."""
         gamma = gamma.expand(len(z))
-        condition = torch.zeros_like(gamma) if condition is None else condition
-        return self.network(z, gamma, condition, label)
+        changed = torch.zeros_like(gamma)
+        if self.labels == "augmented" and label is not None:
+            changed = label.to(gamma).clamp_min(0.0)
+        return self.network(z, gamma, changed, label if self.labels == "class" else None)
 
     def transition(self, z: Tensor, gamma_t: Tensor, gamma_s: Tensor, eps: Tensor) -> DiagonalGaussian:
         """z_s given z_t and the noise in it, s < t: p(z_s | z_t) for predicted noise, q(z_s | z_t, x) for true noise.
@@ -210,7 +216,6 @@ class VDM(AncestralModel):
         times: Tensor,
         eps: Tensor,
         steps: int = 0,
-        condition: Tensor | None = None,
         label: Tensor | None = None,
     ) -> tuple[Tensor, NoiseLevel]:
         """Diffusion loss of each image at one time.
@@ -223,8 +228,7 @@ class VDM(AncestralModel):
             times: (B,).
             eps: (B, C, H, W) noise.
             steps: T, or 0 for continuous time.
-            condition: (B,) augmentation flags.
-            label: (B,) classes.
+            label: (B,) classes or flags, see `labels`.
 
         Returns:
             (B,) nats, and the schedule at the times used.
@@ -234,7 +238,7 @@ class VDM(AncestralModel):
             times = torch.ceil(times * steps).clamp_min(1.0) / steps
         level = self.schedule(times)
         alpha, sigma = (over_pixels(v) for v in signal_and_noise(level.gamma))
-        error = per_image((eps - self.predict(alpha * f + sigma * eps, level.gamma, condition, label)).square())
+        error = per_image((eps - self.predict(alpha * f + sigma * eps, level.gamma, label)).square())
         if steps:
             weight = steps * torch.expm1(level.gamma - self.schedule(times - 1.0 / steps).gamma)
         else:
@@ -246,7 +250,6 @@ class VDM(AncestralModel):
         x: Tensor,
         draws: Draws,
         steps: int = 0,
-        condition: Tensor | None = None,
         label: Tensor | None = None,
     ) -> tuple[LikelihoodTerms, NoiseLevel]:
         """One estimate of the bound from given random numbers; `steps` is T, 0 for continuous time.
@@ -255,7 +258,7 @@ class VDM(AncestralModel):
             The terms, and the schedule at the times used.
         """
         f = self.encode(x)
-        diffusion, level = self.diffusion_nats(f, draws.times, draws.eps.double(), steps, condition, label)
+        diffusion, level = self.diffusion_nats(f, draws.times, draws.eps.double(), steps, label)
         distortion = self.reconstruction_nats(x, f, draws.eps0.double())
         rates = {"latent": self.latent_nats(f), "diffusion": diffusion}
         return LikelihoodTerms(distortion, rates, num_dims=x[0].numel()), level
@@ -269,6 +272,10 @@ class VDM(AncestralModel):
             times = torch.rand(count, len(x), device=x.device)
         return [Draws(noise[2 * k], times[k], noise[2 * k + 1]) for k in range(count)]
 
+    def _class_of(self, label: Tensor | None) -> Tensor | None:
+        """Labels that matter when images are priced, sampled or coded."""
+        return label if self.labels == "class" else None
+
     # ------------------------------------------------------------------------------------------------ the seams
 
     def terms(self, x: Tensor, label: Tensor | None = None) -> LikelihoodTerms:
@@ -277,7 +284,8 @@ class VDM(AncestralModel):
 
     def sampled_terms(self, x: Tensor, label: Tensor | None = None, steps: int = 0) -> LikelihoodTerms:
         """The bound for T = `steps` (0: continuous time), its sum over times estimated from `eval_draws` draws."""
-        priced = [self.price(x, draws, steps, label=label)[0] for draws in self.draw(x, self.eval_draws)]
+        label = self._class_of(label)
+        priced = [self.price(x, draws, steps, label)[0] for draws in self.draw(x, self.eval_draws)]
         rates = {name: torch.stack([t.rates[name] for t in priced]).mean(0) for name in priced[0].rates}
         return LikelihoodTerms(torch.stack([t.distortion for t in priced]).mean(0), rates, priced[0].num_dims)
 
@@ -289,10 +297,7 @@ class VDM(AncestralModel):
         ordinary backward pass already brings dL to the schedule's values at the drawn times; multiplied there by
         2 L of its image it becomes the gradient of L^2. One pass over the network serves both.
         """
-        condition = None
-        if self.augmentation != "none" and self.training:
-            x, condition = augment(x, channels=self.augmentation == "flip_rotate_channels")
-        terms, level = self.price(x, self.draw(x, 1)[0], self.train_steps, condition, label)
+        terms, level = self.price(x, self.draw(x, 1)[0], self.train_steps, label)
         loss = terms.rates["diffusion"] / terms.num_dims
         if not self.train_steps:
             scale = 2.0 * loss.detach()
@@ -315,7 +320,7 @@ class VDM(AncestralModel):
         The sites are named z<T> (pure noise) to z0. Latents are float64: near t = 0 a step's standard deviation falls
         below 1e-4 and float32 would blur the difference of the two means.
         """
-        T = self.coding_steps
+        T, label = self.coding_steps, self._class_of(label)
         parameter = next(self.parameters(), torch.empty(()))
         gammas = self.schedule(torch.linspace(1.0, 0.0, T + 1, dtype=torch.float64, device=parameter.device)).gamma
         f = None if x is None else self.encode(x)
@@ -328,7 +333,7 @@ class VDM(AncestralModel):
         z = policy(LatentSite(f"z{T}", 0, prior, posterior)).double()
         for i in range(T):
             gamma_t, gamma_s = gammas[i], gammas[i + 1]
-            prior = self.transition(z, gamma_t, gamma_s, self.predict(z, gamma_t, label=label))
+            prior = self.transition(z, gamma_t, gamma_s, self.predict(z, gamma_t, label))
             if f is not None:
                 alpha, sigma = signal_and_noise(gamma_t)
                 posterior = self.transition(z, gamma_t, gamma_s, (z - alpha * f) / sigma)

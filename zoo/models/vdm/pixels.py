@@ -1,4 +1,4 @@
-"""Between levels and the diffusion's [-1, 1] axis: encoding, p(x | z_0), and training-time augmentation.
+"""Between levels and the diffusion's [-1, 1] axis: encoding, and p(x | z_0).
 
 Kingma et al. 2021, section 3.3. The decoder has no parameters: `p(x | z_0)` is proportional to `q(z_0 | x)`, a softmax
 over the centres of all levels. Letters: `B` batch, `C` channels, `V` levels.
@@ -62,34 +62,3 @@ def pixel_log_prob(rescaled: Tensor, levels: Tensor, gamma_0: Tensor, bits: int)
     logits = logits.masked_fill((candidates < 0) | (candidates >= size), -torch.inf)
     chosen = -0.5 * precision * (rescaled - encode_levels(levels, bits)).square()
     return (chosen - torch.logsumexp(logits, dim=-1)).flatten(1).sum(1)
-
-
-def augment(x: Tensor, channels: bool) -> tuple[Tensor, Tensor]:
-    """The augmentation of the augmented CIFAR-10 run, image by image.
-
-    A left-right flip with probability 1/2; with probability 1/2 a rotation by 90, 180 or 270 degrees; and, if
-    `channels`, a permutation of the colour channels with probability 1/2.
-
-    Args:
-        x: (B, C, H, H) square images.
-        channels: permute colours too (the paper's text; not in the official configuration).
-
-    Returns:
-        The images, and (B,) float64 flags, 1 where anything was applied.
-    """
-    B, C = x.shape[:2]
-    flip = torch.rand(B, device=x.device) < 0.5
-    turns = torch.where(
-        torch.rand(B, device=x.device) < 0.5, torch.randint(1, 4, (B,), device=x.device), torch.zeros_like(flip).long()
-    )
-    x = torch.where(flip[:, None, None, None], x.flip(3), x)
-    for k in (1, 2, 3):
-        x = torch.where((turns == k)[:, None, None, None], torch.rot90(x, k, dims=(2, 3)), x)
-    applied = flip | (turns > 0)
-    if channels:
-        shuffle = torch.rand(B, device=x.device) < 0.5
-        order = torch.rand(B, C, device=x.device).argsort(dim=1)
-        order = torch.where(shuffle[:, None], order, torch.arange(C, device=x.device))
-        x = x.gather(1, order[:, :, None, None].expand_as(x))
-        applied = applied | shuffle
-    return x, applied.double()
