@@ -7,6 +7,10 @@ from importlib import import_module
 from typing import Any
 
 MODULES: dict[str, str] = {
+    "CodePrior": "zoo.models.pixelsnail",
+    "PixelSNAIL": "zoo.models.pixelsnail",
+    "QuantisedAutoencoder": "zoo.models.vqvae2",
+    "VQVAE2": "zoo.models.vqvae2",
     "EfficientVDVAE": "zoo.models.efficient_vdvae",
     "KLAutoencoder": "zoo.models.latent_vae",
     "LatentVAE": "zoo.models.latent_vae",

@@ -1,0 +1,154 @@
+"""Importer for PixelSNAIL priors of `rosinality/vq-vae-2-pytorch` (the common public code; there is no official one).
+
+A file is a state dict, or `{"model": state dict, "args": argparse.Namespace}`. The namespace is read as plain data:
+no other class is allowed in the file, and nothing in it runs. All shapes are read from the tensors.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from zoo.checkpoints.keymap import Rule, translate
+from zoo.errors import UserError
+from zoo.files import safe_torch_load
+
+HEADS = 8
+"""Attention heads; fixed in the public code and not visible in the weights."""
+
+_PARTS = {"bias": "bias", "weight_v": "direction", "weight_g": "gain"}
+_MODERN = {"parametrizations.weight.original0": "weight_g", "parametrizations.weight.original1": "weight_v"}
+
+
+def _rules() -> list[Rule]:
+    """The key table; every convolution has a bias, a direction and a gain."""
+    convolutions = {
+        "{side:horizontal|vertical}.conv.conv": "trunk.inputs.{side}",
+        "blocks.{n}.resblocks.{m}.conv1.conv.conv": "trunk.blocks.{n}.gated.{m}.first",
+        "blocks.{n}.resblocks.{m}.conv2.conv.conv": "trunk.blocks.{n}.gated.{m}.second",
+        "blocks.{n}.resblocks.{m}.condition.conv": "trunk.blocks.{n}.gated.{m}.condition",
+        "blocks.{n}.{role:key|query|out}_resblock.conv1.conv": "trunk.blocks.{n}.attention.{role}_block.first",
+        "blocks.{n}.{role:key|query|out}_resblock.conv2.conv": "trunk.blocks.{n}.attention.{role}_block.second",
+        "blocks.{n}.out_resblock.aux_conv.conv": "trunk.blocks.{n}.attention.out_block.aux",
+        "blocks.{n}.causal_attention.{role:key|query|value}": "trunk.blocks.{n}.attention.{role}",
+        "blocks.{n}.out.conv": "trunk.blocks.{n}.out",
+        "cond_resnet.blocks.0.conv": "conditioning.first",
+        "out.{i}.conv1.conv": "trunk.output_stack.{i}.first",
+        "out.{i}.conv2.conv": "trunk.output_stack.{i}.second",
+        "out.{i}.conv": "trunk.final",
+    }
+    rules = [Rule("background", None)]
+    for source, target in convolutions.items():
+        rules += [Rule(f"{source}.{part}", f"{target}.{ours}", _CONVERT[part]) for part, ours in _PARTS.items()]
+    for theirs, ours in (("conv1", "first"), ("conv2", "second")):
+        for part, name in _PARTS.items():
+            rules.append(
+                Rule(
+                    f"cond_resnet.blocks.{{i}}.{theirs}.conv.{part}",
+                    lambda holes, ours=ours, name=name: f"conditioning.blocks.{holes['i'] - 1}.{ours}.{name}",
+                    _CONVERT[part],
+                )
+            )
+    return rules
+
+
+def _as_kernel(weight: Tensor) -> Tensor:
+    return weight if weight.ndim == 4 else weight[:, :, None, None]
+
+
+_CONVERT: dict[str, Any] = {"bias": None, "weight_v": _as_kernel, "weight_g": lambda gain: gain.flatten()}
+
+
+def read_public(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """State dict (old names of the weight norm, no `module.` prefix) and arguments of a file.
+
+    Raises:
+        UserError: if the file is damaged, or holds anything but tensors, plain types and one argument namespace.
+    """
+    with torch.serialization.safe_globals([argparse.Namespace]):
+        content = safe_torch_load(path)
+    args: dict[str, Any] = {}
+    if isinstance(content, Mapping) and isinstance(content.get("model"), Mapping):
+        args = vars(content["args"]) if isinstance(content.get("args"), argparse.Namespace) else {}
+        content = content["model"]
+    if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
+        raise UserError(f"{path}: expected a state dict or a dict with 'model' and 'args'; is it the right file?")
+    weights = {}
+    for key, tensor in content.items():
+        key = key.removeprefix("module.")
+        for modern, old in _MODERN.items():
+            key = key.replace(modern, old)
+        weights[key] = tensor
+    return weights, args
+
+
+def _count(weights: Mapping[str, Tensor], prefix: str, position: int) -> int:
+    """One more than the largest number at that position of the dotted keys that start so; 0 if there is none."""
+    found = [int(key.split(".")[position]) for key in weights if key.startswith(prefix)]
+    return 1 + max(found) if found else 0
+
+
+def import_checkpoint(
+    files: list[Path],
+    config: Path | None = None,
+    residual_skip: Literal["identity", "elu"] = "identity",
+) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Read one prior.
+
+    Args:
+        files: one file.
+        config: not needed.
+        residual_skip: `elu` for weights trained before July 2020, when the activation worked in place.
+
+    Returns:
+        The spec of a `CodePrior` and its weights.
+
+    Raises:
+        UserError: if the file is not such a checkpoint.
+    """
+    if len(files) != 1:
+        raise UserError(f"pixelsnail: expected one file, got {len(files)}")
+    weights, args = read_public(files[0])
+    needed = ("background", "horizontal.conv.conv.weight_v", "blocks.0.resblocks.0.conv1.conv.conv.weight_v")
+    for key in needed:
+        if key not in weights:
+            raise UserError(f"{files[0]}: key {key!r} is missing; expected a PixelSNAIL prior of the public code")
+    height, width = weights["background"].shape[2:]
+    channels, num_codes = weights["horizontal.conv.conv.weight_v"].shape[:2]
+    conv = weights["blocks.0.resblocks.0.conv1.conv.conv.weight_v"]
+    attention = any(".causal_attention." in key for key in weights)
+    stack = [key for key in weights if key.startswith("out.") and ".conv1." in key]
+    trunk = {
+        "channels": channels,
+        "residual_channels": conv.shape[0],
+        "blocks": _count(weights, "blocks.", 1),
+        "layers_per_block": _count(weights, "blocks.0.resblocks.", 3),
+        "kernel_size": conv.shape[-1],
+        "centre": "masked",
+        "attention": "every" if attention else "none",
+        "heads": HEADS,
+        "key_content": "features",
+        "output_layers": _count(dict.fromkeys(stack), "out.", 1),
+        "dropout": float(args.get("dropout", 0.1)),
+        "stack_dropout": 0.1,
+        "dropout_place": "inside",
+        "attention_dropout": "probs",
+        "residual_skip": residual_skip,
+    }
+    arguments: dict[str, Any] = {"grids": [[height, width]], "codes": [num_codes], "trunk": trunk, "name": "top"}
+    first = weights.get("cond_resnet.blocks.0.conv.weight_v")
+    if first is not None:
+        arguments |= {
+            "grids": [[height // 2, width // 2], [height, width]],  # the public code always doubles
+            "codes": [first.shape[1], num_codes],
+            "condition_layers": _count(weights, "cond_resnet.blocks.", 2) - 1,
+            "condition_channels": first.shape[0],
+            "condition_kernel": first.shape[-1],
+            "name": "bottom",
+        }
+    return {"class_path": "zoo.models.CodePrior", "init_args": arguments}, translate(weights, _rules(), str(files[0]))
