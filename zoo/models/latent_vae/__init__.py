@@ -2,5 +2,7 @@
 
 from zoo.models.latent_vae.autoencoder import KLAutoencoder, VQAutoencoder
 from zoo.models.latent_vae.hierarchy import HierarchicalVAE
+from zoo.models.latent_vae.model import LatentVAE, PixelSpace
+from zoo.models.latent_vae.pixels import PixelHead
 
-__all__ = ["HierarchicalVAE", "KLAutoencoder", "VQAutoencoder"]
+__all__ = ["HierarchicalVAE", "KLAutoencoder", "LatentVAE", "PixelHead", "PixelSpace", "VQAutoencoder"]

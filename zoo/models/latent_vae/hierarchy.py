@@ -159,17 +159,12 @@ class HierarchicalVAE(nn.Module):
     ) -> None:
         super().__init__()
         sides = pyramid(resolution, len(groups))
-        _check_lengths(
-            len(groups),
-            width_mult=width_mult,
-            ffn_mult=ffn_mult,
-            encoder_blocks=encoder_blocks,
-            attention=attention,
-            heads=heads,
-        )
+        lists = {"width_mult": width_mult, "ffn_mult": ffn_mult, "encoder_blocks": encoder_blocks}
+        _check_lengths(len(groups), **lists, attention=attention, heads=heads)
         self.resolution, self.channels, self.num_classes = resolution, channels, num_classes
         self.latent_channels, self.hierarchical_prior = latent_channels, hierarchical_prior
         self.checkpoint_activations = checkpoint_activations
+        self.attention_mode: AttentionMode = attention_mode
         widths = [width * m for m in width_mult]
         encoder_widths = [(encoder_width or width) * m for m in width_mult]
         label_channels = widths[-1] if num_classes else 0
@@ -185,32 +180,46 @@ class HierarchicalVAE(nn.Module):
             scaled_xavier_(self.condition)
         else:
             self.start = nn.Parameter(torch.zeros(1, widths[-1], sides[-1], sides[-1]))
+        self._gain = residual_gain(sum(groups))
         self.levels, self.upsamples = nn.ModuleList(), nn.ModuleList()
-        total = 0
         for i in reversed(range(len(sides))):
-            level = nn.ModuleList()
-            for number in range(1, groups[i] + 1):
-                level.append(
-                    StochasticLayer(
-                        f"z{total:02d}_{sides[i]}x{sides[i]}",
-                        widths[i],
-                        encoder_widths[i],
-                        sides[i],
-                        ffn_mult[i],
-                        latent_channels,
-                        label_channels,
-                        hierarchical_prior,
-                        residual_gain(sum(groups)),
-                    )
-                )
-                total += 1
-                if number in attention_positions(groups[i], attention[i]):
-                    level.append(Attention(widths[i], max(heads[i], 1), attention_mode))
-            self.levels.append(level)
+            first = sum(groups[i + 1 :])
+            level = self._level(first, groups[i], sides[i], widths[i], encoder_widths[i], ffn_mult[i], label_channels)
+            self.levels.append(self._with_attention(level, attention[i], heads[i]))
             if i > 0:
                 self.upsamples.append(Resample(widths[i], widths[i - 1]))
         self.head = nn.Conv2d(widths[0], 2 * channels, 1)
         scaled_xavier_(self.head)
+
+    def _level(
+        self, first: int, count: int, side: int, width: int, encoder_width: int, ffn_mult: int, label_channels: int
+    ) -> list[StochasticLayer]:
+        """The stochastic layers of one level; `first` is the number of the first one."""
+        return [
+            StochasticLayer(
+                name=f"z{number:02d}_{side}x{side}",
+                width=width,
+                encoder_width=encoder_width,
+                resolution=side,
+                ffn_mult=ffn_mult,
+                latent_channels=self.latent_channels,
+                label_channels=label_channels,
+                learned_prior=self.hierarchical_prior,
+                out_gain=self._gain,
+            )
+            for number in range(first, first + count)
+        ]
+
+    def _with_attention(self, layers: list[StochasticLayer], nominal: int, heads: int) -> nn.ModuleList:
+        """The layers of a level with its attention layers between them."""
+        positions = attention_positions(len(layers), nominal)
+        level = nn.ModuleList()
+        for number, layer in enumerate(layers, start=1):
+            level.append(layer)
+            if number in positions:
+                width = layer.merge.out_channels
+                level.append(Attention(width, max(heads, 1), self.attention_mode))
+        return level
 
     @property
     def layers(self) -> list[StochasticLayer]:
@@ -255,13 +264,7 @@ class HierarchicalVAE(nn.Module):
         dropped = embedded if prior_label is None else self.embed_label(prior_label, batch)
         recompute = self.checkpoint_activations and self.training
         activations = None if y is None else self.encoder(y, embedded, recompute)
-        if self.condition is not None:
-            if condition is None:
-                raise ValueError("this network upsamples: give it the low-resolution image as `condition`")
-            x = self.condition(condition)
-        else:
-            assert self.start is not None
-            x = self.start.expand(batch, -1, -1, -1)
+        x = self._initial(batch, condition)
         height, width = size or (self.resolution, self.resolution)
         index = first_index
         for i, level in enumerate(self.levels):
@@ -272,17 +275,22 @@ class HierarchicalVAE(nn.Module):
                 activation = None if activations is None else activations[i]
                 prior, residual, posterior = _propose(layer, x, activation, embedded, dropped, recompute)
                 z = policy(LatentSite(layer.name, index, prior, posterior))
-                x = (
-                    recomputed(layer.advance, x, residual, z, dropped)
-                    if recompute
-                    else layer.advance(x, residual, z, dropped)
-                )
+                advance = (lambda *a, f=layer.advance: recomputed(f, *a)) if recompute else layer.advance
+                x = advance(x, residual, z, dropped)
                 index += 1
             if i < len(self.upsamples):
                 above = self.sides[i + 1]
                 x = self.upsamples[i](x, (above * height // self.resolution, above * width // self.resolution))
         mean, log_variance = self.head(x).chunk(2, dim=1)
         return DiagonalGaussian(mean, 0.5 * log_variance)
+
+    def _initial(self, batch: int, condition: Tensor | None) -> Tensor:
+        """State before the first group: the learned start, or the projected low-resolution image."""
+        if self.condition is None:
+            return self.start.expand(batch, -1, -1, -1)
+        if condition is None:
+            raise ValueError("this network upsamples: give it the low-resolution image as `condition`")
+        return self.condition(condition)
 
 
 def _propose(

@@ -1,0 +1,122 @@
+"""A normalised pixel distribution around the output of a first stage's decoder, so that a latent model bounds pixels.
+
+Not in the paper, which prices no pixels. Letters: B batch, C image channels, E latent channels, M mixture components.
+"""
+
+from __future__ import annotations
+
+from typing import NoReturn
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
+
+from zoo.errors import UserError
+from zoo.likelihood.levels import half_bin, to_levels
+from zoo.likelihood.mixture import LogisticMixture
+from zoo.likelihood.walk import Choose
+from zoo.models.latent_vae.blocks import scaled_xavier_
+
+
+class HeadBlock(nn.Module):
+    """Residual block of the head: 3x3 convolution, widened 1x1 convolutions."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(width, width, 3, padding=1)
+        self.widen = nn.Conv2d(width, 2 * width, 1)
+        self.narrow = nn.Conv2d(2 * width, width, 1)
+        nn.init.zeros_(self.narrow.weight)
+        nn.init.zeros_(self.narrow.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, width, H, W) -> the same shape."""
+        return x + self.narrow(F.silu(self.widen(F.silu(self.conv(F.silu(x))))))
+
+
+class PixelHead(nn.Module):
+    """Discretised logistic mixture centred on a reconstruction.
+
+    A few convolutions over the reconstruction and the latent correct the means and give scales, weights and the
+    coupling of the colours. At initialisation all components sit on the reconstruction.
+
+    Args:
+        latent_channels: E of the first stage.
+        width: channels of the convolutions.
+        blocks: residual blocks.
+        mixtures: M.
+        image_channels: C, 1 or 3.
+        initial_log_scale: log-scale of every component at initialisation, on the [-1, 1] axis.
+    """
+
+    def __init__(
+        self,
+        latent_channels: int,
+        width: int = 64,
+        blocks: int = 4,
+        mixtures: int = 5,
+        image_channels: int = 3,
+        initial_log_scale: float = -3.0,
+    ) -> None:
+        super().__init__()
+        self.mixtures, self.image_channels = mixtures, image_channels
+        self.couplings = 3 if image_channels == 3 else 0
+        self.stem = nn.Conv2d(image_channels + latent_channels, width, 3, padding=1)
+        self.blocks = nn.ModuleList(HeadBlock(width) for _ in range(blocks))
+        self.out = nn.Conv2d(width, mixtures * (1 + 2 * image_channels + self.couplings), 1)
+        scaled_xavier_(self.out, 1e-2)
+        self.initial_log_scale = initial_log_scale
+
+    def forward(self, reconstruction: Tensor, latent: Tensor, bits: int) -> LogisticMixture:
+        """Distribution of the levels.
+
+        Args:
+            reconstruction: (B, C, H, W) decoder output, on the [-1, 1] axis.
+            latent: (B, E, h, w) the latent it was decoded from, in normalised units.
+            bits: depth of the levels.
+        """
+        M, C = self.mixtures, self.image_channels
+        centre = reconstruction.clamp(-1.0, 1.0)
+        context = F.interpolate(latent, size=centre.shape[-2:], mode="nearest")
+        h = self.stem(torch.cat([centre, context], dim=1))
+        for block in self.blocks:
+            h = block(h)
+        logits, shifts, scales, couplings = self.out(F.silu(h)).split([M, C * M, C * M, self.couplings * M], dim=1)
+        grid = centre.shape[-2:]
+        # (B, C*M, H, W) -> (B, C, M, H, W). A shift counts half-bins of 8 bits at first: small steps at any depth.
+        means = centre.unsqueeze(2) + 8 * half_bin(8) * shifts.unflatten(1, (C, M))
+        log_scales = scales.unflatten(1, (C, M)) + self.initial_log_scale
+        if not self.couplings:
+            return LogisticMixture(logits, means, log_scales, None, bits)
+        coefficients = couplings.reshape(len(h), 3, M, *grid).tanh()  # (B, 3M, H, W) -> (B, 3, M, H, W)
+        # The mixture couples colours by their values; taking the centres off makes it couple their residuals.
+        red, green = centre[:, 0:1], centre[:, 1:2]  # (B, 1, H, W)
+        c_rg, c_rb, c_gb = coefficients.unbind(dim=1)
+        means = torch.stack([means[:, 0], means[:, 1] - c_rg * red, means[:, 2] - c_rb * red - c_gb * green], dim=1)
+        return LogisticMixture(logits, means, log_scales, coefficients, bits)
+
+
+class Decoded:
+    """Pictures that a model shows but does not price: the pixel distribution of a model without a head."""
+
+    def __init__(self, images: Tensor, bits: int) -> None:
+        self.images, self.bits = images, bits
+
+    def sample(self) -> Tensor:
+        """(B, C, H, W) int64 levels of the decoded pictures."""
+        return to_levels(self.images, self.bits)
+
+    def log_prob(self, levels: Tensor) -> NoReturn:
+        """Refuses: a decoder alone gives no probability."""
+        raise UserError(
+            "this latent VAE has no pixel distribution, so it prices codes only; fit one with model.network.pixel_head"
+        )
+
+    def walk(self, choose: Choose) -> NoReturn:
+        """Refuses, like `log_prob`."""
+        self.log_prob(self.images)
+
+
+def to_uint8(reconstruction: Tensor) -> Tensor:
+    """Decoder output on [-1, 1] to pixels the way the released pipeline does: clipped, scaled, truncated."""
+    return ((0.5 * reconstruction + 0.5).clamp(0.0, 1.0) * 255.0).to(torch.uint8)
