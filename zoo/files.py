@@ -30,11 +30,21 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     try:
         yield temporary
         if temporary.exists():
+            temporary.chmod(_mode(target))  # some writers make files that only their owner can read
             _flush(temporary)
             temporary.replace(target)
             _flush(target.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _mode(target: Path) -> int:
+    """Permissions of the file that is replaced, or the usual ones of a new file."""
+    if target.exists():
+        return target.stat().st_mode & 0o777
+    mask = os.umask(0)
+    os.umask(mask)
+    return 0o666 & ~mask
 
 
 def _flush(path: Path) -> None:

@@ -8,6 +8,8 @@ from zoo.errors import UserError
 RUNS = Path("runs")
 LAST = "last.ckpt"
 EXPORT = "last.safetensors"
+DATA_SETTINGS = ("dataset", "crop", "labels", "binarize", "pad", "val_split", "test_split")
+"""What evaluation needs to know of the data a model was trained on."""
 
 
 def run(argv: list[str]) -> int:
@@ -39,14 +41,19 @@ def train(argv: list[str], files: list[Path]) -> int:
     if resume is not None:
         argv = without_option(argv, "--ckpt_path")
         resume = _resume_file(resume, run_dir)
-    cli = ZooCLI(argv, "fit", run_dir, _module_class(files))
+    cli = ZooCLI(argv, "fit", run_dir, _module_class(files), _data_class(files))
     fresh = not cli.trainer.fast_dev_run
     if fresh and resume is None and (run_dir / LAST).exists():
         raise UserError(
             f"{run_dir} holds a run already ({LAST}); continue it with --ckpt_path last, or choose another folder "
             "with --run_dir"
         )
-    (run_dir / EXPORT).unlink(missing_ok=True) if fresh else None
+    if fresh:
+        (run_dir / EXPORT).unlink(missing_ok=True)  # it would be older than what this run writes
+    if cli.trainer.is_global_zero:
+        network = getattr(cli.model, "network", cli.model)
+        size = sum(parameter.numel() for parameter in network.parameters())
+        print(f"{type(network).__name__}: {size:,} parameters; run folder {run_dir}")
     cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=resume)
     if fresh and cli.trainer.is_global_zero:
         export(cli, run_dir)
@@ -78,6 +85,21 @@ def _module_class(files: list[Path]) -> Any:
     return LitLikelihood
 
 
+def _data_class(files: list[Path]) -> Any:
+    """`ImageDataModule`, or any LightningDataModule if a configuration names one as `data.class_path`."""
+    import lightning.pytorch as pl
+
+    from zoo.cli.lightning import read_config
+    from zoo.data import ImageDataModule
+
+    named = (read_config(file).get("data") for file in files)
+    return (
+        pl.LightningDataModule
+        if any(isinstance(data, dict) and "class_path" in data for data in named)
+        else (ImageDataModule)
+    )
+
+
 def export(cli: Any, run_dir: Path) -> None:
     """Write the averaged weights with their description, readable by every command."""
     from zoo.checkpoints import store
@@ -90,7 +112,7 @@ def export(cli: Any, run_dir: Path) -> None:
         "run": run_dir.name,
         "steps": trainer.global_step,
         "epochs": trainer.current_epoch,
-        "dataset": cli.datamodule.dataset,
+        "data": {name: getattr(cli.datamodule, name) for name in DATA_SETTINGS if hasattr(cli.datamodule, name)},
         "skipped_updates": getattr(cli.model, "skipped_total", 0),
     }
     meta |= {name: float(v) for name, v in trainer.callback_metrics.items() if name.startswith("val/bits_per")}

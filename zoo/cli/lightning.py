@@ -1,5 +1,6 @@
 """LightningCLI as the zoo uses it: one module class, short names of models, run folders, one-line errors."""
 
+import contextlib
 import logging
 import sys
 import warnings
@@ -11,12 +12,13 @@ import yaml
 from jsonargparse import ArgumentError
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from typing_extensions import override
 
 import zoo.models
-from zoo.cli.parsing import explain
+from zoo.cli.parsing import explain, option_names
 from zoo.data import ImageDataModule
-from zoo.errors import UserError
+from zoo.errors import UserError, closest
 from zoo.training.checkpointing import AtomicCheckpointIO, RunCheckpoint
 from zoo.training.module import LitLikelihood
 from zoo.training.progress import progress
@@ -57,6 +59,7 @@ class ZooCLI(LightningCLI):
         command: the command, for the help text.
         run_dir: folder of the run; None writes neither logs nor checkpoints.
         model_class: the LightningModule to configure.
+        data_class: the LightningDataModule to configure; the base class lets the configuration name one.
     """
 
     def __init__(
@@ -65,16 +68,19 @@ class ZooCLI(LightningCLI):
         command: str,
         run_dir: Path | None = None,
         model_class: type[pl.LightningModule] = LitLikelihood,
+        data_class: type[pl.LightningDataModule] = ImageDataModule,
     ) -> None:
         self.command = command
         self.run_dir = run_dir
         self._argv = argv
         for name in zoo.models.__all__:
-            getattr(zoo.models, name)  # short class names are found among the classes that have been imported
+            with contextlib.suppress(AttributeError, ImportError):
+                getattr(zoo.models, name)  # short class names are found among the classes that have been imported
         super().__init__(
             model_class,
-            ImageDataModule,
+            data_class,
             subclass_mode_model=model_class is pl.LightningModule,
+            subclass_mode_data=data_class is pl.LightningDataModule,
             save_config_callback=SaveConfigCallback if command == "fit" and run_dir is not None else None,
             save_config_kwargs={"overwrite": True},
             seed_everything_default=0,
@@ -89,7 +95,7 @@ class ZooCLI(LightningCLI):
         try:
             self.config = parser.parse_args(args)
         except ArgumentError as error:
-            raise UserError(explain(error, f"zoo {self.command} --help")) from error
+            raise UserError(explain(error, self.command, option_names(parser))) from error
 
     @override
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
@@ -104,7 +110,15 @@ class ZooCLI(LightningCLI):
                 "--checkpoint_every", type=int, default=1000, help="Steps between two writes of last.ckpt"
             )
         for name, (kind, default, text) in _EXTRA.get(self.command, {}).items():
-            parser.add_argument(f"--{name}", type=kind, default=default, help=text)
+            parser.add_argument(f"--{name.replace('_', '-')}", type=kind, default=default, help=text)
+
+    @override
+    def instantiate_classes(self) -> None:
+        """Build model, data and trainer; values that a constructor refuses are the user's error."""
+        try:
+            super().instantiate_classes()
+        except (ValueError, TypeError, RuntimeError, MisconfigurationException) as error:
+            raise UserError(f"the configuration cannot be built: {str(error).splitlines()[0]}") from error
 
     @override
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
@@ -120,6 +134,7 @@ class ZooCLI(LightningCLI):
             callbacks.append(RunCheckpoint(self.run_dir, self._get(self.config_init, "checkpoint_every")))
         else:
             kwargs["enable_checkpointing"] = False
+        kwargs["enable_model_summary"] = bool(config.get("enable_model_summary"))
         if config.get("enable_progress_bar") is None and not sys.stdout.isatty():
             kwargs["enable_progress_bar"] = False
         self.trainer_defaults["callbacks"] = callbacks
@@ -175,8 +190,6 @@ def read_config(path: Path) -> dict[str, Any]:
     """
     if not path.is_file():
         near = sorted(str(other) for other in path.parent.glob("*.yaml")) if path.parent.is_dir() else []
-        from zoo.errors import closest
-
         raise UserError(f"{path}: no such configuration file; {closest(str(path), near)}")
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))

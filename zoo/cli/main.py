@@ -13,6 +13,7 @@ from zoo import __version__
 from zoo.errors import UserError, closest
 
 EXIT_USER_ERROR = 2
+EXIT_INTERNAL_ERROR = 1
 
 
 class Command(NamedTuple):
@@ -26,9 +27,9 @@ class Command(NamedTuple):
 COMMANDS: dict[str, Command] = {
     "data": Command("zoo.cli.data", "run", "list, prepare and verify data sets"),
     "fit": Command("zoo.cli.fit", "run", "train a model from a configuration file"),
-    "validate": Command("zoo.cli.fit", "validate", "price the validation split"),
-    "test": Command("zoo.cli.fit", "test", "price every image of a split once and append a record"),
-    "predict": Command("zoo.cli.fit", "predict", "write the price of each image to a file"),
+    "validate": Command("zoo.cli.evaluate", "validate", "price the validation split"),
+    "test": Command("zoo.cli.evaluate", "test", "price every image of a split once and append a record"),
+    "predict": Command("zoo.cli.evaluate", "predict", "write the price of each image to a file"),
     "bench": Command("zoo.cli.bench", "run", "tables of published beside measured numbers; the demo"),
     "sample": Command("zoo.cli.sample", "run", "draw images from a model"),
     "reconstruct": Command("zoo.cli.reconstruct", "run", "keep some latents of an image, draw the others"),
@@ -80,7 +81,7 @@ def main(argv: list[str] | None = None) -> int:
         argv: arguments without the program's name (default: those of the process).
 
     Returns:
-        Exit status: 0, or 2 after an error the user can put right.
+        Exit status: 0, 2 after an error the user can put right, 1 after any other.
     """
     # Busy-waiting OpenMP threads slow every other process of the machine; must be set before torch is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -108,6 +109,12 @@ def main(argv: list[str] | None = None) -> int:
             raise
         print(f"error: {one_line(error)}", file=sys.stderr)
         return EXIT_USER_ERROR
+    except Exception as error:
+        if debug:
+            raise
+        name = type(error).__name__
+        print(f"internal error: {name}: {one_line(error)} (repeat with --debug for the traceback)", file=sys.stderr)
+        return EXIT_INTERNAL_ERROR
 
 
 def one_line(error: Exception) -> str:

@@ -45,6 +45,18 @@ class RunCheckpoint(ModelCheckpoint):
         )
 
     @override
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *arguments: Any) -> None:
+        """Write when it is time, or when this was the last step before the time or step limit.
+
+        The end of training would be too late for those: Lightning has then counted the epoch as complete, and a resumed
+        run would leave out the rest of it.
+        """
+        super().on_train_batch_end(trainer, pl_module, *arguments)
+        stopping = trainer.should_stop or 0 <= trainer.max_steps <= trainer.global_step
+        if stopping and not self._should_skip_saving_checkpoint(trainer):
+            self._save_last_checkpoint(trainer, self._monitor_candidates(trainer))
+
+    @override
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write the final state, unless it has just been written."""
         if not self._should_skip_saving_checkpoint(trainer):
