@@ -13,6 +13,7 @@ Letters: `B` batch, `C`, `H`, `W` image, `T` steps, `K` time draws per image.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -21,7 +22,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
-from zoo.errors import UserError
+from zoo.errors import UserError, closest
 from zoo.likelihood import (
     AncestralModel,
     Categorical,
@@ -35,6 +36,7 @@ from zoo.likelihood import (
     to_levels,
 )
 from zoo.models.vdm.network import ScoreNetwork
+from zoo.models.vdm.ode import ode_terms
 from zoo.models.vdm.pixels import encode_levels, pixel_distribution, pixel_log_prob
 from zoo.models.vdm.schedules import NoiseLevel, ScheduleName, make_schedule
 
@@ -110,6 +112,7 @@ class VDM(AncestralModel):
         train_steps: train on the T-step bound with this T; 0 for continuous time.
         low_discrepancy: stratify the times of a batch.
         eval_draws: times per image in `terms`.
+        ode_tolerance: relative and absolute tolerance of the probability-flow ODE.
         coding_steps: T of `ancestral_pass`: sampling, T-step bound, bits-back coding. May be changed at any time.
         checkpoint_activations: recompute blocks in the backward pass to save memory.
     """
@@ -134,6 +137,7 @@ class VDM(AncestralModel):
         train_steps: int = 0,
         low_discrepancy: bool = True,
         eval_draws: int = 8,
+        ode_tolerance: float = 1e-5,
         coding_steps: int = 1000,
         checkpoint_activations: bool = False,
     ) -> None:
@@ -153,6 +157,7 @@ class VDM(AncestralModel):
         self.train_steps = train_steps
         self.low_discrepancy = low_discrepancy
         self.eval_draws = eval_draws
+        self.ode_tolerance = ode_tolerance
         self.coding_steps = coding_steps
         if gamma_min is None:
             gamma_min = -13.3 + (8 - bits) * 2.0 * 0.6931471805599453
@@ -288,6 +293,32 @@ class VDM(AncestralModel):
         priced = [self.price(x, draws, steps, label)[0] for draws in self.draw(x, self.eval_draws)]
         rates = {name: torch.stack([t.rates[name] for t in priced]).mean(0) for name in priced[0].rates}
         return LikelihoodTerms(torch.stack([t.distortion for t in priced]).mean(0), rates, priced[0].num_dims)
+
+    def estimators(self) -> dict[str, str]:
+        """Names that `terms_with` takes, and what each number is. Any T may stand in `steps-<T>`."""
+        bounds = {f"steps-{T}": f"bound of the {T}-step model" for T in (100, 250, 1000)}
+        flow = f"probability-flow ODE, rtol = atol = {self.ode_tolerance:g}, one divergence probe"
+        return {
+            "continuous": "bound in continuous time",
+            **bounds,
+            "ode": f"{flow}, truncated-normal dequantisation (bound up to the tolerance)",
+            "ode-gaussian": f"{flow}, Gaussian dequantisation (bound up to the tolerance)",
+        }
+
+    def terms_with(self, estimator: str, x: Tensor, label: Tensor | None = None) -> LikelihoodTerms:
+        """Price a batch by a named estimator; see `estimators`.
+
+        Raises:
+            UserError: no estimator has this name.
+        """
+        if estimator == "continuous":
+            return self.sampled_terms(x, label)
+        if found := re.fullmatch(r"steps-([1-9]\d*)", estimator):
+            return self.sampled_terms(x, label, steps=int(found[1]))
+        if estimator in ("ode", "ode-gaussian"):
+            dequantiser = "gaussian" if estimator == "ode-gaussian" else "truncated"
+            return ode_terms(self, x, self._class_of(label), dequantiser, self.ode_tolerance)
+        raise UserError(f"estimator {estimator!r} is unknown; {closest(estimator, self.estimators())}")
 
     def objective(self, x: Tensor, label: Tensor | None = None, step: int = 0) -> Objective:
         """The bound in nats per dimension; the interior of a monotone schedule descends on the estimate's variance.

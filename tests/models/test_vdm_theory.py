@@ -1,0 +1,142 @@
+"""VDM on data whose density is known: a Gaussian pushed through 8-bit levels, with the best possible denoiser."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from zoo.likelihood import SamplePosterior, nats_to_bits_per_dim, to_levels
+from zoo.models.vdm import VDM, FixedSchedule, MonotoneSchedule
+from zoo.models.vdm.ode import integrate
+from zoo.models.vdm.pixels import encode_levels
+
+SHAPE = (1, 4, 4)
+
+
+def level_probs(mean=0.1, std=0.4):
+    """Mass of every 8-bit level under N(mean, std^2) on [-1, 1]; the tails belong to the outermost levels."""
+    edges = torch.linspace(-1, 1, 257, dtype=torch.float64)
+    edges[0], edges[-1] = -math.inf, math.inf
+    return torch.special.ndtr((edges - mean) / std).diff()
+
+
+class OptimalDenoiser(nn.Module):
+    """The noise expected given z, exact for independent pixels with known probabilities of the levels."""
+
+    def __init__(self, probs):
+        super().__init__()
+        self.log_probs, self.centres = probs.log(), encode_levels(torch.arange(len(probs)), 8)
+
+    def forward(self, z, gamma, changed, label=None):
+        alpha, sigma = (v.sqrt().reshape(-1, 1, 1, 1) for v in (torch.sigmoid(-gamma), torch.sigmoid(gamma)))
+        distance = (z.unsqueeze(-1) - alpha.unsqueeze(-1) * self.centres) / sigma.unsqueeze(-1)
+        weights = torch.softmax(self.log_probs - 0.5 * distance.square(), dim=-1)
+        return (z - alpha * (weights * self.centres).sum(-1)) / sigma
+
+
+def known(schedule="fixed", **changes):
+    model = VDM(image_shape=SHAPE, width=8, blocks=1, groups=2, schedule=schedule, schedule_width=16, **changes)
+    model.network = OptimalDenoiser(level_probs())
+    return model.eval()
+
+
+def gaussian_images(n):
+    levels = torch.multinomial(level_probs(), n * 16, replacement=True).reshape(n, *SHAPE)
+    return levels.to(torch.uint8)
+
+
+def true_bits(x):
+    return nats_to_bits_per_dim(-level_probs().log()[to_levels(x, 8)].flatten(1).sum(1), 16)
+
+
+@torch.no_grad()
+def excess(model, x, estimator):
+    """Mean of estimate minus truth in bits/dim, and its standard error."""
+    difference = model.terms_with(estimator, x).bits_per_dim().detach() - true_bits(x)
+    return difference.mean().item(), difference.std().item() / math.sqrt(len(x))
+
+
+def test_three_estimators_agree_with_the_true_value():
+    x = gaussian_images(128)
+    for estimator, allowance in (("continuous", 0.001), ("steps-4000", 0.03)):  # T steps cost about 80 / T here
+        mean, error = excess(known(eval_draws=64), x, estimator)
+        assert abs(mean) < 4 * error + allowance
+        assert error < 0.1
+    for estimator in ("ode", "ode-gaussian"):
+        mean, error = excess(known(ode_tolerance=1e-4), x[:24], estimator)
+        assert abs(mean) < 4 * error + 0.003
+        assert error < 0.003
+
+
+def test_bound_falls_with_the_number_of_steps_towards_the_continuous_one():
+    x = gaussian_images(64)
+    means, errors = zip(*(excess(known(eval_draws=T), x, f"steps-{T}") for T in (5, 20, 80, 240)), strict=True)
+    for upper, lower, error in zip(means, means[1:], errors[1:], strict=False):
+        assert lower + 4 * error < upper
+    assert means[-1] > -4 * errors[-1]
+    # first order in 1/T: three times as many steps, about a third of the excess
+    assert means[2] / means[3] == pytest.approx(3.0, rel=0.5)
+
+
+def test_traversal_agrees_with_the_summed_steps():
+    x = gaussian_images(64)
+    model = known(eval_draws=30, coding_steps=30)
+    with torch.no_grad():
+        policy = SamplePosterior()
+        distortion = -model.ancestral_pass(policy, x).log_prob(to_levels(x, 8))
+    passed = nats_to_bits_per_dim(distortion + sum(policy.rates.values()), 16) - true_bits(x)
+    direct, error = excess(model, x, "steps-30")
+    assert passed.mean().item() == pytest.approx(direct, abs=4 * (error + passed.std().item() / 8))
+
+
+def test_continuous_bound_does_not_depend_on_the_interior_of_the_schedule():
+    x = gaussian_images(128)
+    model, results = known(eval_draws=64), []
+    bent = MonotoneSchedule(-13.3, 5.0, width=16)
+    nn.init.normal_(bent.raw_weight, std=3.0)
+    for schedule in (FixedSchedule(-13.3, 5.0), bent):
+        model.schedule = schedule
+        results.append(excess(model, x, "continuous"))
+    times = torch.linspace(0, 1, 21)
+    assert (bent(times).gamma - FixedSchedule(-13.3, 5.0)(times).gamma).abs().max() > 1.0
+    (straight, error_a), (curved, error_b) = results
+    assert abs(straight - curved) < 4 * math.hypot(error_a, error_b)
+
+
+def test_better_schedule_has_less_variance():
+    """The gradient of `objective` bends the schedule of an exact model until its estimate varies less."""
+    x = gaussian_images(192)
+    model = known(schedule="monotone")
+    optimizer = torch.optim.Adam([p for n, p in model.schedule.named_parameters() if n.startswith("raw")], lr=0.1)
+
+    def spread():
+        model.low_discrepancy = False
+        terms, _ = model.price(x, model.draw(x, 1)[0])
+        model.low_discrepancy = True
+        return terms.bits_per_dim().var().item()
+
+    before = spread()
+    for _ in range(30):
+        optimizer.zero_grad()
+        model.objective(x).loss.backward()
+        optimizer.step()
+    assert spread() < 0.7 * before
+
+
+@pytest.mark.parametrize("tolerance", [1e-3, 1e-6, 1e-9])
+def test_solver_meets_its_tolerance(tolerance):
+    start = torch.tensor([[1.0, 0.0], [2.0, 0.0]], dtype=torch.float64)
+
+    def field(time, state):  # y' = -y cos t, integral' = y: y = y0 exp(-sin t)
+        return torch.stack([-state[:, 0] * math.cos(time), state[:, 0]], dim=1)
+
+    solution = integrate(field, start, 0.0, 3.0, tolerance)
+    expected = start[:, 0] * math.exp(-math.sin(3.0))
+    assert (solution.state[:, 0] - expected).abs().max() < 20 * tolerance
+    assert solution.evaluations < 1000
+
+
+def test_solver_says_when_the_tolerance_cannot_be_met():
+    with pytest.raises(RuntimeError, match="raise the tolerance"):
+        integrate(lambda t, y: torch.randn_like(y), torch.zeros(1, 2).double(), 0.0, 1.0, 1e-9, limit=100)
