@@ -44,6 +44,12 @@ class Loaded:
     digest: str
     path: Path
 
+    @property
+    def identity(self) -> bytes:
+        """12 bytes that name spec and weights together; coded files carry them."""
+        text = json.dumps(self.spec, sort_keys=True) + self.digest
+        return hashlib.sha256(text.encode()).digest()[:12]
+
 
 @dataclass(frozen=True)
 class Contents:
