@@ -175,3 +175,40 @@ def test_two_processes_equal_one_exactly():
     for worker in workers:
         worker.join()
     assert results[0] == results[1] == expected
+
+
+class Twice(ToyVAE):
+    """Two estimators of the same model, one of them a number of its own."""
+
+    default_estimator = "plain"
+
+    def estimators(self):
+        return {"plain": "the bound", "halved": "half of it"}
+
+    def terms_with(self, estimator, x, label=None):
+        terms = self.terms(x, label)
+        share = 0.5 if estimator == "halved" else 1.0
+        rates = {name: share * rate for name, rate in terms.rates.items()}
+        return LikelihoodTerms(share * terms.distortion, rates, terms.num_dims)
+
+
+def test_named_estimator_is_used_and_recorded():
+    model = Twice()
+    loader = split_loader("photos", "test", model.image_shape, 16, 1)
+    plain, halved = (evaluate(model, loader, Settings(estimator=name)) for name in ("", "halved"))
+    assert halved.bits_per_dim == pytest.approx(0.5 * plain.bits_per_dim)
+    assert (plain.estimate, halved.estimate) == ("plain", "halved")
+
+
+def test_unasked_estimators_are_refused():
+    with pytest.raises(UserError, match="only one"):
+        Evaluation(ToyVAE(), Settings(estimator="ode"))
+
+
+def test_error_of_the_draws_is_told_apart_from_that_of_the_images():
+    """With R passes the draws add their variance / R to that of the images."""
+    single, many = price(), price(settings=Settings(passes=16))
+    assert single.draw_error is None
+    assert 0 < many.draw_error < many.standard_error
+    again = price(settings=Settings(passes=16, seed=5))
+    assert abs(again.bits_per_dim - many.bits_per_dim) < 5 * 2**0.5 * many.draw_error

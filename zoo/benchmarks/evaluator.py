@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -45,22 +45,41 @@ class Settings:
         passes: independent draws of the noise, averaged per image.
         importance_samples: K > 1 gives the importance-weighted bound with K samples in every pass.
         seed: of all noise.
+        estimator: one of the model's own estimators (see `SeveralEstimators`); empty for the one it trains with.
     """
 
     passes: int = 1
     importance_samples: int = 0
     seed: int = 0
+    estimator: str = ""
 
     def __post_init__(self) -> None:
         if self.passes < 1:
             raise UserError(f"passes={self.passes}: expected at least 1")
         if self.importance_samples < 0:
             raise UserError(f"importance_samples={self.importance_samples}: expected 0 (plain bound) or more")
+        if self.estimator and self.weighted:
+            raise UserError(f"importance_samples={self.importance_samples} with estimator={self.estimator}: choose one")
 
     @property
     def weighted(self) -> bool:
         """Whether importance weights tighten the bound; one sample would give the ELBO again."""
         return self.importance_samples > 1
+
+
+@runtime_checkable
+class SeveralEstimators(Protocol):
+    """A model that prices images in more than one way; `terms` is the one named by `default_estimator`."""
+
+    default_estimator: str
+
+    def estimators(self) -> Mapping[str, str]:
+        """Name -> what the number is."""
+        ...
+
+    def terms_with(self, estimator: str, x: Tensor, label: Tensor | None = None) -> LikelihoodTerms:
+        """As `terms`, by the named estimator."""
+        ...
 
 
 class Evaluation:
@@ -79,6 +98,8 @@ class Evaluation:
                 f"importance_samples={settings.importance_samples}: {type(network).__name__} has no latents to weight; "
                 "use passes instead"
             )
+        if settings.estimator and not isinstance(network, SeveralEstimators):
+            raise UserError(f"estimator={settings.estimator}: {type(network).__name__} has only one; leave it out")
         self.network = network.eval()
         self.settings = settings
         self.metric: BitsPerDim | None = None
@@ -94,17 +115,24 @@ class Evaluation:
             label: (B,) int64, -1 = none.
             global_batch: number of the batch over the whole split; fixes the noise.
         """
-        terms, nelbo = self.price(x, label, global_batch)
+        terms, bounds = self._draws(x, label, global_batch)
+        nelbo = bounds.mean(dim=0)  # (passes, B) -> (B,)
         if not bool(torch.isfinite(nelbo).all()):
             row = int((~torch.isfinite(nelbo)).nonzero()[0])
             raise UserError(
                 f"image {row} of batch {global_batch} has a cost of {float(nelbo[row])}; the weights are damaged or "
                 "the model diverged in training"
             )
-        self._metric(terms).update(terms, nelbo)
+        variance = bounds.var(dim=0) / len(bounds) if len(bounds) > 1 else None
+        self._metric(terms).update(terms, nelbo, variance)
 
     def price(self, x: Tensor, label: Tensor | None, global_batch: int) -> tuple[LikelihoodTerms, Tensor]:
         """Terms averaged over passes, and the (B,) nats to report; the caller's random numbers stay as they were."""
+        terms, bounds = self._draws(x, label, global_batch)
+        return terms, bounds.mean(dim=0)  # (passes, B) -> (B,)
+
+    def _draws(self, x: Tensor, label: Tensor | None, global_batch: int) -> tuple[LikelihoodTerms, Tensor]:
+        """Terms averaged over passes, and the (passes, B) nats of every pass."""
         devices = [x.device] if x.device.type == "cuda" else []
         every: list[LikelihoodTerms] = []
         bounds: list[Tensor] = []
@@ -114,11 +142,16 @@ class Evaluation:
                 if self.settings.weighted:
                     terms, bound = _weighted(self.network, x, label, self.settings.importance_samples)
                 else:
-                    terms = _double(self.network.terms(x, label))
+                    terms = _double(self._terms(x, label))
                     bound = terms.nelbo
                 every.append(terms)
                 bounds.append(bound)
-        return mean_terms(every), torch.stack(bounds).mean(dim=0)  # (passes, B) -> (B,)
+        return mean_terms(every), torch.stack(bounds)
+
+    def _terms(self, x: Tensor, label: Tensor | None) -> LikelihoodTerms:
+        if self.settings.estimator and isinstance(self.network, SeveralEstimators):
+            return self.network.terms_with(self.settings.estimator, x, label)
+        return self.network.terms(x, label)
 
     def _metric(self, terms: LikelihoodTerms) -> BitsPerDim:
         """The metric, made when the first batch has shown the groups."""
@@ -178,12 +211,14 @@ class Evaluation:
             convention=getattr(self.network, "convention", "normalised"),
             scope=self.scope,
             estimator=estimator,
+            estimate=self.settings.estimator or getattr(self.network, "default_estimator", ""),
             passes=self.settings.passes,
             importance_samples=self.settings.importance_samples if self.settings.weighted else 0,
             seed=self.settings.seed,
             batch_size=batch_size,
             bits_per_dim=summary.bits_per_dim,
             standard_error=summary.standard_error,
+            draw_error=summary.draw_error,
             nats_per_image=summary.nats_per_image,
             rate=summary.rate,
             distortion=summary.distortion,
@@ -249,7 +284,7 @@ def describe_split(loader: EvaluationLoader) -> Split:
     info = describe(images.path)
     return Split(
         dataset=info.name,
-        variant="" if info.variant == info.name else info.variant,
+        variant=info.variant if len(images) == images.info.shape[0] else f"{info.variant}-first{len(images)}",
         split=images.split_name,
         digest=images.info.sha256,
         resolution=loader.plan.window.size[0],

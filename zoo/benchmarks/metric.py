@@ -17,7 +17,11 @@ NATS_GRID = 2.0**-12  # nats per image, exact up to 2**41 nats
 
 
 class Summary(NamedTuple):
-    """Means over images, bits/dim but for `nats_per_image`."""
+    """Means over images, bits/dim but for `nats_per_image`.
+
+    `standard_error` holds everything that varies from image to image, the random draws included; `draw_error` is the
+    part of it that repeated draws for the same images show, None if there was one draw.
+    """
 
     images: int
     bits_per_dim: float
@@ -25,6 +29,7 @@ class Summary(NamedTuple):
     nats_per_image: float
     distortion: float
     rates: Mapping[str, float]
+    draw_error: float | None = None
 
     @property
     def rate(self) -> float:
@@ -57,21 +62,25 @@ class BitsPerDim(Metric):
     nats: Tensor
     distortion: Tensor
     rates: Tensor
+    variance: Tensor
+    repeated: Tensor
 
     def __init__(self, groups: Sequence[str] = (), **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.groups = tuple(groups)
         self.add_state("images", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
-        for name in ("total", "squares", "nats", "distortion"):
+        self.add_state("repeated", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
+        for name in ("total", "squares", "nats", "distortion", "variance"):
             self.add_state(name, torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
         self.add_state("rates", torch.zeros(len(self.groups), dtype=torch.float64), dist_reduce_fx="sum")
 
-    def update(self, terms: LikelihoodTerms, nelbo: Tensor | None = None) -> None:
+    def update(self, terms: LikelihoodTerms, nelbo: Tensor | None = None, variance: Tensor | None = None) -> None:
         """Add a batch.
 
         Args:
             terms: the cost of each image.
             nelbo: (B,) nats, a tighter bound to report instead of `terms.nelbo`.
+            variance: (B,) squared nats, of `nelbo` under new random draws.
         """
         if tuple(terms.rates) != self.groups:
             raise ValueError(f"rates {tuple(terms.rates)} differ from the groups {self.groups} of this metric")
@@ -82,6 +91,10 @@ class BitsPerDim(Metric):
         self.squares += _on_grid(bits.square(), GRID).sum()
         self.nats += _on_grid(bound, NATS_GRID).sum()
         self.distortion += _on_grid(nats_to_bits_per_dim(terms.distortion.double(), terms.num_dims), GRID).sum()
+        if variance is not None:
+            scale = float(nats_to_bits_per_dim(torch.ones((), dtype=torch.float64), terms.num_dims))
+            self.variance += _on_grid(variance.double() * scale**2, GRID).sum()
+            self.repeated += len(bound)
         if self.groups:
             nats = torch.stack([rate.double() for rate in terms.rates.values()])  # (groups, B)
             self.rates += _on_grid(nats_to_bits_per_dim(nats, terms.num_dims), GRID).sum(dim=1)
@@ -100,6 +113,7 @@ class BitsPerDim(Metric):
             nats_per_image=float(self.nats) / count,
             distortion=float(self.distortion) / count,
             rates={name: float(rate) / count for name, rate in zip(self.groups, self.rates, strict=True)},
+            draw_error=float(self.variance) ** 0.5 / count if int(self.repeated) == count else None,
         )
 
 

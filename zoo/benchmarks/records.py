@@ -67,9 +67,11 @@ class Record(Line):
             to one.
         scope: "codes" if only the codes of a first stage are priced.
         estimator: "bound" (ELBO), "importance" (importance-weighted bound) or "exact".
+        estimate: which of the model's own estimators, if it has several ("continuous", "steps-250", "ode").
         passes: independent posterior draws averaged per image; `importance_samples` per pass.
         seed, batch_size: with the image order they fix all noise.
-        bits_per_dim: mean over images; `standard_error` of that mean over images.
+        bits_per_dim: mean over images; `standard_error` of that mean over images, `draw_error` its part that comes from
+            the random draws (None after a single pass).
         nats_per_image: the same mean in nats.
         rate, distortion: the two parts of `bits_per_dim` (of the ELBO, also when the estimator is "importance").
         rates: rate of every group, bits/dim, top first.
@@ -98,12 +100,14 @@ class Record(Line):
     convention: Convention = "normalised"
     scope: Literal["pixels", "codes"] = "pixels"
     estimator: Estimator = "bound"
+    estimate: str = ""
     passes: int = 1
     importance_samples: int = 0
     seed: int
     batch_size: int
     bits_per_dim: float
     standard_error: float
+    draw_error: float | None = None
     nats_per_image: float
     rate: float
     distortion: float
@@ -233,6 +237,7 @@ def latest(records: Iterable[Record]) -> list[Record]:
     for record in records:
         key = (record.model, record.config, record.dataset, record.resolution, record.variant, record.split)
         key += (record.bits, record.convention, record.scope, record.estimator, record.importance_samples)
+        key += (record.estimate,)
         chosen[key] = record
     return list(chosen.values())
 

@@ -93,7 +93,7 @@ def test(argv: list[str]) -> int:
     if subject is None:
         return 0
     cli, config = subject.cli, subject.cli.config
-    settings = Settings(config.passes, config.importance_samples, int(config.seed_everything))
+    settings = Settings(config.passes, config.importance_samples, int(config.seed_everything), config.estimator)
     pricing = Pricing(Evaluation(cli.model.network, settings))
     cli.trainer.test(pricing, datamodule=cli.datamodule, verbose=False)
     loader = cli.trainer.test_dataloaders

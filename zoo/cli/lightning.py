@@ -158,6 +158,7 @@ _EXTRA: dict[str, dict[str, tuple[Any, Any, str]]] = {
     "test": {
         "passes": (int, 1, "Posterior draws averaged per image"),
         "importance_samples": (int, 0, "K > 1: importance-weighted bound of K draws"),
+        "estimator": (str, "", "One of the model's own estimators, such as steps-250 or ode of VDM"),
         "records": (str, "records", "Folder the record is appended in"),
         "note": (str, "", "Remark kept in the record"),
     },

@@ -21,6 +21,7 @@ MARKS = {
     "†": "measured under the official formula of that code, not under a normalised distribution",
     "§": "pixel distribution around the decoder is ours, not the paper's, which has none",
     "ᵏ": "importance-weighted bound, tighter than the ELBO: not to be held against unmarked numbers",
+    "ᵒ": "by the probability-flow ODE, a bound up to the tolerance of its solver; not the model the ELBO prices",
     "ᵖ": "fewer images than the split has, or a split other than test",
 }
 
@@ -100,7 +101,7 @@ def build(
 def column_of(bits: int, dataset: str) -> str | None:
     """Key of the column pair a number belongs to; None if this table has none for it."""
     if bits == 1:
-        return "nats" if dataset.lower() == "mnist" else None
+        return "nats" if dataset.lower().startswith("mnist") else None
     return {8: "8 bits", 5: "5 bits"}.get(bits)
 
 
@@ -109,8 +110,10 @@ def heading_of(record: Record, references: References) -> Heading:
     known = references.dataset(record.dataset, record.resolution)
     variant = record.variant
     ambiguous = any(n.variant for n in references.select(dataset=known.name, resolution=record.resolution))
-    if not variant and ambiguous:
-        variant = "variant not stated"
+    if ambiguous:
+        variant = variant or "variant not stated"
+    elif variant == record.dataset:
+        variant = ""
     own = record.dataset not in references.datasets or record.dataset == "photos"
     return Heading(known.name, record.resolution, variant, record.dataset_digest[:12] if own else "")
 
@@ -121,12 +124,23 @@ def label_of(record: Record) -> str:
     if record.model == "Efficient-VDVAE":
         size = re.search(r"(?:^|[-_])(c[12])(?:[-_]|$)", record.config.lower())
         label += f" {size[1].upper()}" if size else ""
-        label += " (unbounded output)" if record.spec.get("init_args", {}).get("min_log_scale", 0) is None else ""
+        floor = record.spec.get("init_args", {}).get("min_log_scale")
+        label += " (unbounded output)" if size is None and floor is not None and floor < -100 else ""
     if record.estimator == "importance":
         label += f", importance-weighted, {record.importance_samples} samples"
+    if record.estimate:
+        label += f", {estimate_name(record.estimate)}"
     if record.convention != "normalised":
         label += ", official formula"
     return label
+
+
+def estimate_name(estimate: str) -> str:
+    """Which of its estimators a diffusion model was priced with, in words."""
+    if estimate.startswith("steps-"):
+        return f"{estimate.removeprefix('steps-')}-step bound"
+    names = {"continuous": "continuous-time bound", "ode": "ODE", "ode-gaussian": "ODE, Gaussian dequantisation"}
+    return names.get(estimate, estimate)
 
 
 def experiment_of(record: Record) -> str:
@@ -145,6 +159,7 @@ def measured_cell(record: Record | None, references: References, nats: bool = Fa
     marks = ["†"] * (record.convention != "normalised")
     marks += ["§"] * (not references.family(str(record.spec.get("class_path", ""))).paper_prices_pixels)
     marks += ["ᵏ"] * (record.estimator == "importance")
+    marks += ["ᵒ"] * record.estimate.startswith("ode")
     marks += ["ᵖ"] * (record.split != "test")
     digits = 2 if nats else 3
     sign = "" if record.estimator == "exact" else "≤ "

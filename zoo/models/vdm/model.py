@@ -117,6 +117,8 @@ class VDM(AncestralModel):
         checkpoint_activations: recompute blocks in the backward pass to save memory.
     """
 
+    default_estimator = "continuous"
+
     def __init__(
         self,
         image_shape: Sequence[int] = (3, 32, 32),
