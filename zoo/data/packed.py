@@ -182,6 +182,8 @@ class PackedSplit:
             self._pixels = self._map(group["images"])
         self._labels = group["labels"][:].astype(np.int64) if "labels" in group else None
         self._file, self._process = file, os.getpid()
+        if isinstance(self._pixels, np.memmap):
+            file.close()  # the map is all that is needed
 
     def _map(self, images: h5py.Dataset) -> np.ndarray:
         """Memory-map contiguous pixels past h5py; fall back on reading through it for other layouts."""

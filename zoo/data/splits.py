@@ -71,6 +71,7 @@ class SplitRule:
 
     text: str  # recorded in the file
     parts: Mapping[str, Assignment] = field(default_factory=dict)
+    variant: str = ""  # own variant, where the test split is another one than the data set's usual
 
     def assign(self, part: str, count: int) -> np.ndarray:
         """Split name of every image of a part; parts that the rule does not name keep their own name."""

@@ -1,0 +1,223 @@
+"""`prepare`: any official archive or plain folder to one sealed HDF5 file, streamed."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+
+from zoo.data.datasets import DATASETS, DatasetSpec
+from zoo.data.images import FILTERS, Filter
+from zoo.data.locate import prepared_path
+from zoo.data.packed import FileInfo, describe
+from zoo.data.readers import Item, Part, ReadOptions, Source, open_source
+from zoo.data.splits import SPLIT_NAMES, SplitRule
+from zoo.data.writer import PackedWriter, new_file
+from zoo.errors import UserError, closest
+
+Report = Callable[[str, int, int], None]  # (what, done, total)
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """What the user asked for.
+
+    Args:
+        name: data set.
+        source: archive or folder.
+        output: file to write; None = in the data folder.
+        rule: split rule; None = the data set's first.
+        limit: take only the first images of each part (a trial; the variant is renamed, so numbers stay apart).
+        verify: check digests and counts of official sources.
+        resolution: side of the images to make (`folder` only, else the data set's own).
+        filter: how to resize (`folder` and faces).
+        crop: cut the centre square of pictures that are not square.
+        split_file: lines of `NAME SPLIT` (`folder` only).
+    """
+
+    name: str
+    source: Path
+    output: Path | None = None
+    rule: str | None = None
+    limit: int | None = None
+    verify: bool = True
+    resolution: int | None = None
+    filter: Filter | None = None
+    crop: bool = True
+    split_file: Path | None = None
+
+
+def spec_of(name: str) -> DatasetSpec:
+    """The table's entry.
+
+    Raises:
+        UserError: unknown name.
+    """
+    if name not in DATASETS:
+        raise UserError(f"dataset '{name}': unknown name; {closest(name, DATASETS)}")
+    return DATASETS[name]
+
+
+def prepare(ask: Preparation, report: Report = lambda what, done, total: None) -> FileInfo:
+    """Make a prepared file.
+
+    Args:
+        ask: what to make of what.
+        report: called with progress.
+
+    Returns:
+        What the new file says of itself.
+
+    Raises:
+        UserError: missing, damaged or wrong source; nothing is left under the final name.
+    """
+    spec = spec_of(ask.name)
+    rule_name, rule = _rule(ask, spec)
+    source = open_source(spec.reader, ask.source, _options(ask, spec))
+    if spec.shape is not None and source.shape != spec.shape:
+        raise UserError(
+            f"{ask.source}: images of shape {source.shape}, {ask.name} has {spec.shape}; is it another set?"
+        )
+    verified = ask.verify and ask.limit is None
+    if verified:
+        check_counts(ask.name, spec, source)
+    digests = _digests(spec, source, ask.verify, report)
+    output = ask.output or prepared_path(ask.name, ask.rule)
+    with new_file(output) as temporary:
+        attributes = {
+            "name": ask.name if ask.name != "folder" else output.stem,
+            "rule": rule_name,
+            "split_rule": rule.text,
+            "filter": spec.filter if spec.reader != "folder" else _folder_filter(ask),
+            "licence": spec.licence,
+            "sources": digests,
+            "verified": verified,
+            "parts": {part.name: part.count for part in source.parts},
+            "classes": spec.classes,
+        }
+        _write(temporary, spec, source, rule, ask, attributes, report)
+    return describe(output)
+
+
+def _options(ask: Preparation, spec: DatasetSpec) -> ReadOptions:
+    for flag, value in (("resolution", ask.resolution), ("split-file", ask.split_file)):
+        if value is not None and spec.reader != "folder":
+            raise UserError(f"--{flag} is for `zoo data prepare folder`; {ask.name} has its own")
+    if ask.limit is not None and ask.limit < 1:
+        raise UserError(f"--limit {ask.limit}: expected a whole number of at least 1")
+    if ask.resolution is not None and ask.resolution < 1:
+        raise UserError(f"--resolution {ask.resolution}: expected a whole number of at least 1")
+    default: Filter = next((name for name in FILTERS if name in spec.filter.split(" (")[0]), "bilinear")  # type: ignore[assignment]
+    return ReadOptions(spec.shape, ask.resolution, ask.crop, ask.filter or default, ask.split_file, spec.options)
+
+
+def _folder_filter(ask: Preparation) -> str:
+    if ask.resolution is None:
+        return "none"
+    return f"{ask.filter or 'bilinear'} (PIL, anti-aliased) to {ask.resolution}, centre crop"
+
+
+def _rule(ask: Preparation, spec: DatasetSpec) -> tuple[str, SplitRule]:
+    name = ask.rule or next(iter(spec.rules))
+    if name not in spec.rules:
+        raise UserError(f"--split {name}: no such split rule of {ask.name}; {closest(name, spec.rules)}")
+    return name, spec.rules[name]
+
+
+def check_counts(name: str, spec: DatasetSpec, source: Source) -> None:
+    """Compare the images of each part with the table's; parts may be missing, not short.
+
+    Raises:
+        UserError: a part has another number of images.
+    """
+    for part in source.parts:
+        expected = spec.counts.get(part.name)
+        if expected is None or part.count == expected:
+            continue
+        hint = "get the source again, or pass --no-verify"
+        twin = {"small": "box", "box": "small"}.get(name.rpartition("-")[2])
+        if twin and part.count == DATASETS[f"{name.rpartition('-')[0]}-{twin}"].counts.get(part.name):
+            hint = f"this is the {twin} variant: use the name {name.rpartition('-')[0]}-{twin}"
+        raise UserError(f"{name}: {part.count:,} images in part '{part.name}', expected {expected:,}; {hint}")
+
+
+def _digests(spec: DatasetSpec, source: Source, verify: bool, report: Report) -> dict[str, str]:
+    """sha256 of every source file, after comparing with the published digest."""
+    known = {file.name: file for file in spec.files + spec.unpacked_files}
+    found = {}
+    for path in source.files:
+        published = known[path.name].digest if verify and path.name in known else ""
+        kind, _, expected = published.partition(":")
+        hashes = {algorithm: hashlib.new(algorithm) for algorithm in {"sha256", kind or "sha256"}}
+        size, done = path.stat().st_size, 0
+        with open(path, "rb") as file:
+            while block := file.read(8 << 20):
+                for digest in hashes.values():
+                    digest.update(block)
+                done += len(block)
+                report(f"checking {path.name}", done, size)
+        if expected and hashes[kind].hexdigest() != expected:
+            raise UserError(
+                f"{path}: {kind} is {hashes[kind].hexdigest()}, the official file has {expected}; "
+                "get it again, or pass --no-verify"
+            )
+        found[path.name] = hashes["sha256"].hexdigest()
+    return found
+
+
+def _write(
+    path: Path,
+    spec: DatasetSpec,
+    source: Source,
+    rule: SplitRule,
+    ask: Preparation,
+    attributes: dict[str, object],
+    report: Report,
+) -> None:
+    """Stream all parts to their splits."""
+    sizes = {part.name: min(part.count, ask.limit or part.count) for part in source.parts}
+    assigned = {part.name: rule.assign(part.name, sizes[part.name]) for part in source.parts}
+    counts = {split: int(sum(np.sum(splits == split) for splits in assigned.values())) for split in SPLIT_NAMES}
+    total, done = sum(counts.values()), 0
+    if total == 0:
+        have, rules = ", ".join(sizes), ", ".join(spec.rules)
+        raise UserError(
+            f"{ask.source}: its part(s) '{have}' do not fit the split rule; choose another --split: {rules}"
+        )
+    encoding = spec.encoding if spec.reader != "folder" or source.shape[0] < 512 else "png"
+    with PackedWriter(path, counts, source.shape, encoding, source.labelled) as writer:
+        for part in source.parts:
+            for item, split in _items(part, assigned[part.name]):
+                if split:
+                    writer.add(split, item.image, item.label, item.png)
+                    done += 1
+                    if done % 64 == 0 or done == total:
+                        report("writing images", done, total)
+        writer.finish(attributes | {"variant": _variant(spec, source, rule, ask, writer)})
+
+
+def _items(part: Part, splits: np.ndarray) -> Iterator[tuple[Item, str]]:
+    """The part's images with the split of each.
+
+    Raises:
+        UserError: the source ends early.
+    """
+    count = 0
+    for item, split in zip(islice(part.items(), len(splits)), splits, strict=False):
+        yield item, str(split)
+        count += 1
+    if count < len(splits):
+        raise UserError(f"part '{part.name}' ends after {count:,} of {len(splits):,} images; get the source again")
+
+
+def _variant(spec: DatasetSpec, source: Source, rule: SplitRule, ask: Preparation, writer: PackedWriter) -> str:
+    """Word that keeps numbers of different pixels or test splits apart."""
+    variant = (rule.variant or spec.variant or ask.name) + source.variant_suffix
+    if ask.name == "folder":
+        pixels = "".join(split.digest.hexdigest() for split in writer.splits.values())
+        variant = f"folder-{hashlib.sha256(pixels.encode()).hexdigest()[:12]}"
+    return variant if ask.limit is None else f"{variant}-first{ask.limit}"

@@ -1,0 +1,144 @@
+"""TFRecord files with `tf.train.Example` messages, read without TensorFlow.
+
+A record is: length (uint64), masked CRC-32C of the length (uint32), message, masked CRC-32C of the message; all little
+endian. The length's checksum is verified; the message's is not, since a table-driven CRC in Python would take longer
+than everything else, and the pixel digest of the prepared file covers it.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+
+from zoo.data.readers.base import Item
+from zoo.errors import UserError
+
+Feature = bytes | list[int] | list[float]
+
+
+def _crc_table() -> list[int]:
+    table = []
+    for value in range(256):
+        for _ in range(8):
+            value = value >> 1 ^ (0x82F63B78 if value & 1 else 0)
+        table.append(value)
+    return table
+
+
+_TABLE = _crc_table()
+
+
+def masked_crc(content: bytes) -> int:
+    """CRC-32C, rotated and shifted as TFRecord stores it."""
+    crc = 0xFFFFFFFF
+    for byte in content:
+        crc = _TABLE[(crc ^ byte) & 0xFF] ^ crc >> 8
+    crc ^= 0xFFFFFFFF
+    return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
+
+
+def _length(stream: IO[bytes], path: Path, record: int) -> int | None:
+    head = stream.read(12)
+    if not head:
+        return None
+    if len(head) < 12 or masked_crc(head[:8]) != int.from_bytes(head[8:], "little"):
+        raise UserError(f"{path}: record {record} is damaged or this is no TFRecord file; get it again")
+    return int.from_bytes(head[:8], "little")
+
+
+def open_records(path: Path) -> int:
+    """Number of records, by their lengths alone."""
+    size, count = path.stat().st_size, 0
+    with open(path, "rb") as stream:
+        while (length := _length(stream, path, count)) is not None:
+            stream.seek(length + 4, 1)
+            if stream.tell() > size:
+                raise UserError(f"{path}: cut short in record {count}; get it again")
+            count += 1
+    return count
+
+
+def messages(path: Path) -> Iterator[bytes]:
+    """The messages of a file in order."""
+    with open(path, "rb") as stream:
+        record = 0
+        while (length := _length(stream, path, record)) is not None:
+            message = stream.read(length)
+            if len(message) < length or len(stream.read(4)) < 4:
+                raise UserError(f"{path}: cut short in record {record}; get it again")
+            yield message
+            record += 1
+
+
+def _varint(data: bytes, at: int) -> tuple[int, int]:
+    value = shift = 0
+    while True:
+        byte = data[at]
+        value |= (byte & 0x7F) << shift
+        at, shift = at + 1, shift + 7
+        if byte < 0x80:
+            return value, at
+
+
+def _fields(data: bytes) -> Iterator[tuple[int, bytes | int]]:
+    """(number, content) of the fields of a protocol buffer message."""
+    at = 0
+    while at < len(data):
+        key, at = _varint(data, at)
+        kind = key & 7
+        if kind == 0:
+            value, at = _varint(data, at)
+            yield key >> 3, value
+            continue
+        size = {1: 8, 5: 4}.get(kind)
+        if size is None:
+            size, at = _varint(data, at)
+        yield key >> 3, data[at : at + size]
+        at += size
+
+
+def parse_example(message: bytes) -> dict[str, Feature]:
+    """Features of a `tf.train.Example` by name: bytes (the first), or lists of integers or floats."""
+    features: dict[str, Feature] = {}
+    for _, feature_map in _fields(message):  # Example.features
+        for _, entry in _fields(feature_map):  # type: ignore[arg-type] # map entries: key = 1, value = 2
+            pair = dict(_fields(entry))  # type: ignore[arg-type]
+            for kind, content in _fields(pair.get(2, b"")):  # type: ignore[arg-type] # bytes, float or int64 list
+                features[pair[1].decode()] = _values(kind, content)  # type: ignore[union-attr,arg-type]
+    return features
+
+
+def _values(kind: int, content: bytes) -> Feature:
+    if kind == 1:
+        return next((value for _, value in _fields(content)), b"")  # type: ignore[return-value]
+    values: list = []
+    for _, value in _fields(content):
+        if kind == 2:
+            values += struct.unpack(f"<{len(value) // 4}f", value)  # type: ignore[arg-type]
+        elif isinstance(value, int):
+            values.append(value)
+        else:  # packed
+            at = 0
+            while at < len(value):
+                number, at = _varint(value, at)
+                values.append(number)
+    return values
+
+
+def record_items(path: Path) -> Iterator[Item]:
+    """Images of Glow's records: `data` = uint8 pixels, `shape` = (H, W, C), optional `label`."""
+    for number, message in enumerate(messages(path)):
+        try:
+            features = parse_example(message)
+            shape = tuple(int(side) for side in features["shape"])  # type: ignore[union-attr]
+            image = np.frombuffer(features["data"], np.uint8).reshape(shape)  # type: ignore[arg-type]
+        except (KeyError, ValueError, IndexError, TypeError) as error:
+            raise UserError(
+                f"{path}: record {number} has no 'data' with its 'shape'; expected Glow's records"
+            ) from error
+        label = features.get("label")
+        yield Item(image, int(label[0]) if label else None)
