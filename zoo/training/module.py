@@ -1,13 +1,15 @@
 """`LitLikelihood`: the one LightningModule that trains and prices every model of the zoo."""
 
+import inspect
 import math
 import os
+import warnings
 from collections.abc import Mapping
 from typing import Any, Literal
 
 import lightning.pytorch as pl
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from typing_extensions import override
 
 from zoo.errors import UserError
@@ -96,7 +98,7 @@ class LitLikelihood(pl.LightningModule):
         channels_last: bool = False,
     ) -> None:
         super().__init__()
-        self.save_hyperparameters()
+        self._keep_arguments()
         self._check_arguments()
         self.network = network
         self.learning_rate = Schedule(schedule, warmup_steps, decay_start, decay_steps, min_lr / lr)
@@ -106,6 +108,19 @@ class LitLikelihood(pl.LightningModule):
         self.gradient_norm = 0.0
         self.noise_seed = 0
         self._objective = network.objective
+
+    def _keep_arguments(self) -> None:
+        """Remember the arguments for the checkpoint, as plain types.
+
+        Under LightningCLI the network arrives as its class path and arguments, which make the checkpoint self-describing.
+        In Python it is an object, which a checkpoint must not carry.
+        """
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Attribute 'network' is an instance of")
+            self.save_hyperparameters(frame=inspect.currentframe().f_back)
+        if isinstance(self.hparams.get("network"), nn.Module):
+            self._hparams.pop("network")
+            self._hparams_initial.pop("network")
 
     def _check_arguments(self) -> None:
         for name, holds, expected in (
