@@ -1,0 +1,106 @@
+"""From a trained autoencoder and a data set to a file of codes, once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from zoo.checkpoints import store
+from zoo.data.codes import CodeWriter, code_key, describe_codes
+from zoo.errors import UserError
+
+
+def extract(
+    checkpoint: str,
+    data: dict[str, Any],
+    folder: str,
+    epochs: int = 0,
+    splits: list[str] = ["train", "val", "test"],  # noqa: B006
+    accelerator: str = "auto",
+) -> Path:
+    """Encode a data set with a first stage, or find the file where that was done before.
+
+    The file is named by a digest of the weights, the data's own digests and all settings, so a stale one cannot be
+    taken; one that does not hold what was written is made anew. An interrupted extraction goes on where it stopped.
+
+    Args:
+        checkpoint: of a `QuantisedAutoencoder`: path, run folder or name.
+        data: arguments of `ImageDataModule` (data set, crop, flip, batch size, ...).
+        folder: where files of codes are kept.
+        epochs: 0 encodes every training image once and unchanged (its tiles, if there is a crop); k > 0 encodes k
+            epochs as training would see them, with random crops and flips.
+        splits: what to encode; splits that the data lack are left out.
+        accelerator: `cpu`, `cuda` or `auto`.
+
+    Returns:
+        The file.
+
+    Raises:
+        UserError: if the checkpoint is no quantised autoencoder.
+    """
+    from zoo.data import ImageDataModule
+
+    loaded = store.load(checkpoint)
+    network: Any = loaded.network
+    if not hasattr(network, "quantisers"):
+        raise UserError(f"{checkpoint}: holds a {type(network).__name__}, expected a QuantisedAutoencoder")
+    module = ImageDataModule(**data)
+    present = [split for split in splits if split in module.info.splits]
+    settings = {
+        "weights": loaded.digest,
+        "network": loaded.spec,
+        "data": data,
+        "pixels": {split: module.info.split(split).sha256 for split in present},
+        "epochs": epochs,
+    }
+    key = code_key(settings)
+    path = Path(folder) / f"codes-{key[:16]}.h5"
+    if path.is_file():
+        try:
+            if describe_codes(path, verify=True).key == key:
+                print(f"{path}: codes of these weights and data are there already")
+                return path
+        except UserError as error:
+            print(f"{error}; extracting again")
+        path.unlink()
+    device = "cuda" if accelerator == "cuda" or (accelerator == "auto" and torch.cuda.is_available()) else "cpu"
+    network = network.to(device)
+    counts = [network.num_codes] * len(network.names)
+    writer = CodeWriter(path, key, network.names, network.grids, counts, settings)
+    try:
+        for split in present:
+            _encode(network, _batches(module, split, epochs), split, writer, device)
+        return writer.finish()
+    finally:
+        writer.close()
+
+
+def _batches(module: Any, split: str, epochs: int) -> list[Any]:
+    """Loaders that follow one another."""
+    if split != "train" or not epochs:
+        return [module.evaluation_loader(split)]
+    loaders = []
+    for epoch in range(epochs):
+        loader = module.train_dataloader()
+        loader.set_epoch(epoch)
+        loaders.append(loader)
+    return loaders
+
+
+@torch.inference_mode()
+def _encode(network: Any, loaders: list[Any], split: str, writer: CodeWriter, device: str) -> None:
+    """Write the codes of all batches that are not there yet."""
+    from rich.progress import track
+
+    done, seen = writer.done(split), 0
+    total = sum(len(loader) for loader in loaders)
+    batches: Iterable[Any] = (batch for loader in loaders for batch in loader)
+    for x, label in track(batches, description=f"codes of {split}", total=total, transient=True):
+        seen += len(x)
+        if seen <= done:
+            continue
+        codes = network.encode(network.normalise(x.to(device))).codes
+        writer.append(split, codes, label)

@@ -1,0 +1,294 @@
+"""Files of codes: what a quantised autoencoder makes of a data set, computed once and read by the priors.
+
+Layout (HDF5, format version 1; `L` levels, top first):
+
+    /train, /val, /test       one group a split
+        <level> [N, h, w]     uint16 codes, chunks of whole images
+        label [N]             int32, -1 where there is none
+        attributes            sha256 of the codes and labels in order
+    attributes                format, format_version, key (what the codes were made from), levels, grids, num_codes,
+                              settings (JSON), complete
+
+A file under construction has another name and `complete` = 0. Whatever the codes depend on is in the key, and the key
+is in the file name, so codes of other weights, data or settings are never taken.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import lightning.pytorch as pl
+import numpy as np
+import torch
+from torch import Tensor
+
+from zoo.data.loading import Batch, BatchLoader
+from zoo.data.plans import EvaluationPlan, Request, TrainingPlan, Window
+from zoo.errors import UserError
+
+FORMAT = "zoo-codes"
+VERSION = 1
+_CHUNK = 64  # images per chunk and per hashed piece
+
+
+@dataclass(frozen=True)
+class CodeInfo:
+    """What a file of codes says of itself."""
+
+    path: Path
+    key: str
+    levels: list[str]
+    grids: list[tuple[int, int]]
+    num_codes: list[int]
+    counts: Mapping[str, int]  # split -> images
+    settings: Mapping[str, Any]
+
+
+def code_key(settings: Mapping[str, Any]) -> str:
+    """Digest of everything that codes depend on."""
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+
+
+class CodeWriter:
+    """Writes a file of codes split by split, resumably.
+
+    Args:
+        path: final name; the file takes it in `finish`.
+        key: digest of what the codes are made from.
+        levels: their names, top first.
+        grids: (h, w) of each.
+        num_codes: codebook sizes.
+        settings: noted in the file.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        key: str,
+        levels: list[str],
+        grids: list[tuple[int, int]],
+        num_codes: list[int],
+        settings: Mapping[str, Any],
+    ) -> None:
+        self.path, self.levels, self.grids = Path(path), levels, grids
+        self.partial = self.path.with_suffix(".partial.h5")
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = self._reopen(key)
+        if self._file is None:
+            self._file = h5py.File(self.partial, "w")
+            described = {"format": FORMAT, "format_version": VERSION, "key": key, "complete": 0}
+            described |= {"levels": json.dumps(levels), "grids": json.dumps(grids), "num_codes": json.dumps(num_codes)}
+            self._file.attrs.update(described | {"settings": json.dumps(dict(settings), sort_keys=True)})
+            self._file.flush()
+
+    def _reopen(self, key: str) -> h5py.File | None:
+        """The file an interrupted extraction left, if it is readable and of the same key."""
+        if not self.partial.is_file():
+            return None
+        try:
+            file = h5py.File(self.partial, "r+")
+            if file.attrs.get("key") == key:
+                return file
+            file.close()
+        except OSError:  # killed in the middle of a write
+            pass
+        self.partial.unlink()
+        return None
+
+    def done(self, split: str) -> int:
+        """Images of a split that are written already."""
+        return int(self._file[split].attrs["done"]) if split in self._file else 0
+
+    def append(self, split: str, codes: list[Tensor], labels: Tensor) -> None:
+        """Add a batch: (B, h, w) codes of every level, top first, and labels (B,)."""
+        if split not in self._file:
+            group = self._file.create_group(split)
+            for name, grid in zip(self.levels, self.grids, strict=True):
+                group.create_dataset(
+                    name, (0, *grid), np.uint16, maxshape=(None, *grid), chunks=(_CHUNK, *grid), compression="lzf"
+                )
+            group.create_dataset("label", (0,), np.int32, maxshape=(None,), chunks=(4096,))
+            group.attrs["done"] = 0
+        group = self._file[split]
+        start = int(group.attrs["done"])
+        for name, values in zip([*self.levels, "label"], [*codes, labels], strict=True):
+            dataset = group[name]
+            dataset.resize(start + len(values), axis=0)
+            dataset[start:] = values.cpu().numpy().astype(dataset.dtype)
+        self._file.flush()  # the data first, then the count that vouches for it
+        group.attrs["done"] = start + len(labels)
+        self._file.flush()
+
+    def finish(self) -> Path:
+        """Seal every split and give the file its name."""
+        for split in self._file.values():
+            split.attrs["sha256"] = _digest(split, self.levels)
+        self._file.attrs["complete"] = 1
+        self._file.close()
+        with open(self.partial, "rb+") as file:
+            os.fsync(file.fileno())
+        self.partial.replace(self.path)
+        return self.path
+
+    def close(self) -> None:
+        """Leave the partial file for the next attempt."""
+        self._file.close()
+
+
+def _digest(group: h5py.Group, levels: Iterable[str]) -> str:
+    """SHA-256 over codes and labels of a split, in order."""
+    digest = hashlib.sha256()
+    for name in [*levels, "label"]:
+        dataset = group[name]
+        for start in range(0, len(dataset), 64 * _CHUNK):
+            digest.update(np.ascontiguousarray(dataset[start : start + 64 * _CHUNK]).tobytes())
+    return digest.hexdigest()
+
+
+def describe_codes(path: str | Path, verify: bool = False) -> CodeInfo:
+    """Read the description of a file of codes.
+
+    Args:
+        path: the file.
+        verify: also compare the digests, which reads everything once.
+
+    Raises:
+        UserError: if the file is missing, damaged, unfinished or of another format.
+    """
+    path = Path(path)
+    advice = "delete it and extract the codes again"
+    if not path.is_file():
+        raise UserError(f"{path}: no such file of codes; extract them first (zoo fit with stages does)")
+    try:
+        with h5py.File(path, "r") as file:
+            attributes = dict(file.attrs)
+            if attributes.get("format") != FORMAT or attributes.get("format_version") != VERSION:
+                raise UserError(f"{path}: not a file of codes of version {VERSION}; {advice}")
+            if not attributes.get("complete"):
+                raise UserError(f"{path}: an unfinished file of codes; {advice}")
+            levels = json.loads(attributes["levels"])
+            for name, split in file.items():
+                if verify and _digest(split, levels) != split.attrs["sha256"]:
+                    raise UserError(f"{path}: codes of split {name!r} are not what was written; {advice}")
+            return CodeInfo(
+                path,
+                str(attributes["key"]),
+                levels,
+                [tuple(grid) for grid in json.loads(attributes["grids"])],
+                json.loads(attributes["num_codes"]),
+                {name: len(split["label"]) for name, split in file.items()},
+                json.loads(attributes["settings"]),
+            )
+    except (OSError, KeyError, ValueError, RuntimeError) as error:
+        raise UserError(f"{path}: a damaged file of codes; {advice}") from error
+
+
+class CodeReader:
+    """Flat codes of one split by index: (B, n) int64, all levels one after the other, top first.
+
+    The file is opened at the first read in each process.
+
+    Args:
+        info: the file.
+        split: "train", "val" or "test".
+        levels: number of upper levels to read; None reads all.
+    """
+
+    def __init__(self, info: CodeInfo, split: str, levels: int | None = None) -> None:
+        if split not in info.counts:
+            raise UserError(f"{info.path}: no split {split!r}; it holds {', '.join(info.counts)}")
+        self.path, self.split, self.levels = info.path, split, info.levels[:levels]
+        self.count = info.counts[split]
+        self._process: int | None = None
+        self._group: Any = None
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_process": None, "_group": None}
+
+    def __getitems__(self, request: Request) -> Batch:
+        """The codes and labels that a plan asks for."""
+        if self._process != os.getpid():
+            self._group, self._process = h5py.File(self.path, "r")[self.split], os.getpid()
+        # HDF5 wants increasing rows; one loop over sorted rows is much faster than its fancy indexing
+        order = np.argsort(request.indices, kind="stable")
+        back = np.argsort(order, kind="stable")
+        rows = [int(row) for row in request.indices[order]]
+        parts = [np.stack([self._group[name][row].reshape(-1) for row in rows]) for name in self.levels]
+        labels = np.array([self._group["label"][row] for row in rows], np.int64)
+        codes = np.concatenate(parts, 1).astype(np.int64)
+        return torch.from_numpy(codes[back]), torch.from_numpy(labels[back])
+
+
+class CodeDataModule(pl.LightningDataModule):
+    """Codes as training data of a prior: batches are (int64 (B, n), int64 (B,)).
+
+    Args:
+        path: file of codes.
+        batch_size: images of a batch, per process.
+        eval_batch_size: batch size of evaluation; null = `batch_size`.
+        levels: number of upper levels in a batch; null = all.
+        val_split: split that validation reads.
+        test_split: split that `test` and `predict` read.
+        seed: of the training order.
+        num_workers: processes that read ahead.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        batch_size: int = 32,
+        eval_batch_size: int | None = None,
+        levels: int | None = None,
+        val_split: str = "val",
+        test_split: str = "test",
+        seed: int = 0,
+        num_workers: int = 0,
+    ) -> None:
+        super().__init__()
+        self.path, self.batch_size, self.levels = path, batch_size, levels
+        self.eval_batch_size = eval_batch_size or batch_size
+        self.val_split, self.test_split, self.seed, self.num_workers = val_split, test_split, seed, num_workers
+        self._info: CodeInfo | None = None
+
+    @property
+    def info(self) -> CodeInfo:
+        """Description of the file, verified once."""
+        if self._info is None:
+            self._info = describe_codes(self.path, verify=True)
+        return self._info
+
+    def train_dataloader(self) -> BatchLoader:
+        """Shuffled, endlessly continuable."""
+        reader = CodeReader(self.info, "train", self.levels)
+        rank, world = self._place()
+        plan = TrainingPlan(len(reader), Window(1, 1), self.batch_size, seed=self.seed, rank=rank, world_size=world)
+        return BatchLoader(reader, plan, self.num_workers)
+
+    def val_dataloader(self) -> BatchLoader:
+        """Every image of the validation split, in order."""
+        return self.evaluation_loader(self.val_split)
+
+    def test_dataloader(self) -> BatchLoader:
+        """Every image of the test split, in order."""
+        return self.evaluation_loader(self.test_split)
+
+    def evaluation_loader(self, split: str) -> BatchLoader:
+        """Every image of a split once, in order."""
+        reader = CodeReader(self.info, split, self.levels)
+        rank, world = self._place()
+        plan = EvaluationPlan(len(reader), Window(1, 1), self.eval_batch_size, rank, world)
+        return BatchLoader(reader, plan, self.num_workers)
+
+    def _place(self) -> tuple[int, int]:
+        """Rank and number of processes."""
+        return (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
