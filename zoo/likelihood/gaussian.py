@@ -47,7 +47,9 @@ class DiagonalGaussian:
 
     def sample(self, eps: Tensor | None = None) -> Tensor:
         """`mean + std * eps`; `eps` is drawn from N(0, 1) with torch's global generator if not given."""
-        return self.mean + self.std * (torch.randn_like(self.mean) if eps is None else eps)
+        if eps is None:  # not randn_like: the draw must not depend on the memory layout of the mean
+            eps = torch.randn(self.mean.shape, dtype=self.mean.dtype, device=self.mean.device)
+        return self.mean + self.std * eps
 
     def scaled(self, temperature: float) -> DiagonalGaussian:
         """The same means with every standard deviation multiplied by `temperature` (> 0; 0 gives the mean)."""

@@ -23,7 +23,7 @@ def pad_channels(x: Tensor, width: int) -> Tensor:
     missing = width - x.shape[1]
     if missing == 0:
         return x
-    return F.pad(x, (0, 0, 0, 0, 0, missing)).contiguous(memory_format=torch.channels_last)
+    return F.pad(x, (0, 0, 0, 0, 0, missing))
 
 
 def recomputed(function: Callable[..., Any], *arguments: Any) -> Any:

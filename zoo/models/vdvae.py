@@ -341,7 +341,6 @@ class VDVAE(AncestralModel):
         self.decoder = Decoder(decoder, layout, bias_up_to)
         numbers = 1 + 2 * image_channels + (3 if image_channels == 3 else 0)  # logit, means, scales, coefficients
         self.head = _conv(layout.width, numbers * mixtures, 1)
-        self.to(memory_format=torch.channels_last)
 
     def encode(self, x: Tensor) -> dict[int, Tensor]:
         """Encoder activations of 8-bit pixels: (B, C, H, W) uint8 -> resolution -> (B, W, R, R)."""
@@ -349,7 +348,6 @@ class VDVAE(AncestralModel):
             raise ValueError(f"expected images of shape {self.image_shape} (C, H, W), got {tuple(x.shape[1:])}")
         pixels = from_levels(to_levels(x, self.input_bits), self.input_bits)
         values = (pixels.to(self.head.weight.dtype) + self.shift) * self.scale
-        values = values.contiguous(memory_format=torch.channels_last)
         return self.encoder(values, self.checkpoint_activations and self.training)
 
     def decode(self, policy: LatentPolicy, seen: Mapping[int, Tensor] | None, n: int) -> Tensor:
