@@ -112,8 +112,8 @@ class LitLikelihood(pl.LightningModule):
     def _keep_arguments(self) -> None:
         """Remember the arguments for the checkpoint, as plain types.
 
-        Under LightningCLI the network arrives as its class path and arguments, which make the checkpoint self-describing.
-        In Python it is an object, which a checkpoint must not carry.
+        Under LightningCLI the network arrives as its class path and arguments, which make the checkpoint
+        self-describing. In Python it is an object, which a checkpoint must not carry.
         """
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Attribute 'network' is an instance of")
