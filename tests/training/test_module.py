@@ -9,8 +9,8 @@ import pytest
 import torch
 from lightning.pytorch.loggers import TensorBoardLogger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from tests.training.toy import Exact, Noisy, loader
 
+from tests.training.toy import Exact, Noisy, loader
 from zoo.errors import UserError
 from zoo.training.averaging import CURRENT
 from zoo.training.checkpointing import AtomicCheckpointIO, RunCheckpoint

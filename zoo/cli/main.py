@@ -85,6 +85,8 @@ def main(argv: list[str] | None = None) -> int:
     """
     # Busy-waiting OpenMP threads slow every other process of the machine; must be set before torch is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # Lightning's own use of jsonargparse, nothing a user could change.
+    os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]

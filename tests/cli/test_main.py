@@ -1,0 +1,57 @@
+"""The dispatcher: quick, complete, and polite about mistakes."""
+
+import importlib
+import json
+import subprocess
+import sys
+import time
+
+import pytest
+
+from zoo.cli.main import COMMANDS, main
+
+PROBE = """
+import json, sys
+from zoo.cli.main import main
+status = main({argv})
+print(json.dumps([status, sorted({{name.partition(".")[0] for name in sys.modules}})]))
+"""
+
+
+@pytest.mark.parametrize("argv", [["--help"], ["--version"], ["fti"]])
+def test_answers_without_heavy_imports(argv):
+    start = time.perf_counter()
+    ran = subprocess.run([sys.executable, "-c", PROBE.format(argv=argv)], capture_output=True, text=True, check=True)
+    seconds = time.perf_counter() - start
+    _, modules = json.loads(ran.stdout.splitlines()[-1])
+    assert not {"torch", "lightning", "jsonargparse", "numpy", "rich", "yaml"} & set(modules)
+    assert seconds < 5  # a loose bound for a busy machine; on a quiet one it is about 0.1 s
+
+
+def test_help_lists_every_command(capsys):
+    assert main(["--help"]) == 0
+    shown = capsys.readouterr().out
+    assert all(f"  {name} " in shown and command.summary in shown for name, command in COMMANDS.items())
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_its_function(name):
+    command = COMMANDS[name]
+    assert callable(getattr(importlib.import_module(command.module), command.function))
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_help(name, capsys):
+    try:
+        status = main([name, "--help"])
+    except SystemExit as leaving:
+        status = leaving.code
+    assert status == 0
+    assert "usage" in capsys.readouterr().out.lower()
+
+
+def test_misspelt_command_gets_a_hint_and_status_2(capsys):
+    assert main(["fti"]) == 2
+    captured = capsys.readouterr()
+    assert captured.err == "error: zoo: no command 'fti': did you mean 'fit'?\n"
+    assert captured.out == ""
