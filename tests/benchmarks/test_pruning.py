@@ -1,0 +1,80 @@
+import pytest
+from PIL import Image
+
+from zoo.benchmarks import references
+from zoo.benchmarks.evaluator import evaluate_checkpoint
+from zoo.benchmarks.plot import Line, draw_lines, nice_ticks
+from zoo.benchmarks.pruning import measure
+from zoo.benchmarks.records import read
+from zoo.benchmarks.render import as_dict
+from zoo.benchmarks.tables import pruning
+from zoo.checkpoints import build, save
+from zoo.errors import UserError
+
+SPEC = {
+    "class_path": "zoo.models.EfficientVDVAE",
+    "init_args": {
+        "image_shape": [3, 32, 32],
+        "bits": 8,
+        "mixtures": 1,
+        "bottom_up": [
+            {"width": 4, "blocks": [1], "ratio": 0.5, "stride": 8},
+            {"width": 4, "blocks": [1], "ratio": 0.5},
+        ],
+        "top_down": [
+            {"width": 4, "blocks": [1], "latents": 3, "ratio": 0.5},
+            {"width": 4, "blocks": [1], "latents": 1, "ratio": 0.5, "stride": 8},
+        ],
+    },
+}
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    return save(tmp_path / "tiny.safetensors", SPEC, build(SPEC))
+
+
+def test_all_posteriors_are_the_plain_evaluation_and_none_the_prior(checkpoint):
+    lines = measure(checkpoint, percent=[100.0, 20.0, 0.0], limit=3)
+    plain = evaluate_checkpoint(checkpoint, limit=3)
+    none, some, every = lines
+    assert [line.settings["percent"] for line in lines] == [0.0, 20.0, 100.0]
+    for name in ("bits_per_dim", "rate", "distortion", "standard_error"):
+        assert every.values[name] == getattr(plain, name)
+    assert none.values["rate"] == none.values["kept_latents"] == none.values["megabytes"] == 0
+    assert 0 < some.values["megabytes"] < every.values["megabytes"]
+    assert every.values["kept_latents"] == every.values["latents"] == 3 * 4 * 4 + 32 * 32
+
+
+@pytest.mark.parametrize("granularity", ["dimension", "channel"])
+def test_table_shows_what_was_measured_beside_the_paper(checkpoint, tmp_path, granularity):
+    saved, picture = tmp_path / "records" / "p.jsonl", tmp_path / "p.png"
+    options = {"percent": [50.0, 100.0], "limit": 2, "granularity": granularity}
+    table = pruning.build(
+        [], references.load(), checkpoint=str(checkpoint), save=str(saved), plot=str(picture), **options
+    )
+    published, measured = as_dict(table)["sections"]
+    assert [row[0]["value"] for row in measured["rows"]] == [50.0, 100.0]
+    assert published["rows"][-1][1]["value"] == 4433.0
+    assert len(Image.open(picture).getcolors(1 << 20)) > 3
+    again = pruning.build(read(saved), references.load())
+    assert as_dict(again)["sections"] == as_dict(table)["sections"]
+
+
+def test_plot_needs_something_measured(tmp_path):
+    with pytest.raises(UserError, match="nothing is measured"):
+        pruning.build([], references.load(), plot=str(tmp_path / "p.png"))
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.0, 1.0), (2.17, 2.43), (-3.0, 1000.0), (5.0, 5.0)])
+def test_ticks_cover_the_interval(low, high):
+    ticks = nice_ticks(low, high)
+    assert ticks[0] <= low
+    assert ticks[-1] >= high
+    assert 2 <= len(ticks) <= 8
+
+
+def test_empty_plot_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="nothing"):
+        draw_lines(tmp_path / "p.png", [Line("a", [])], title="", x_label="", y_label="")
+    assert not (tmp_path / "p.png").exists()

@@ -1,0 +1,139 @@
+"""Posterior pruning: share of posteriors kept against bound, distortion, rate and size."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from zoo.benchmarks import records as store
+from zoo.benchmarks.pruning import measure
+from zoo.benchmarks.records import Line, Measurement, of_kind
+from zoo.benchmarks.references import References
+from zoo.benchmarks.render import Column, Section, Table, number
+from zoo.errors import UserError
+from zoo.likelihood.pruning import Granularity
+
+
+def build(
+    records: Sequence[Line],
+    references: References,
+    *,
+    checkpoint: str | None = None,
+    dataset: str = "photos",
+    statistics: str = "train",
+    split: str = "test",
+    percent: list[float] | None = None,
+    granularity: Granularity = "dimension",
+    limit: int | None = None,
+    save: str = "records/pruning.jsonl",
+    plot: str | None = None,
+) -> Table:
+    """Posteriors kept against the bound, published beside measured.
+
+    Args:
+        records: stored lines.
+        references: published numbers.
+        checkpoint: measure this hierarchical checkpoint now (path or shipped name).
+        dataset: what to measure on.
+        statistics: split whose mean KL decides what is kept.
+        split: split that is priced.
+        percent: shares to measure; default: those of the paper and more.
+        granularity: prune single latent dimensions, or whole channels as the official code.
+        limit: at most this many images of either split's file.
+        save: file that measured lines are appended to.
+        plot: PNG file to draw the curves in.
+    """
+    lines = [line for line in of_kind(records, Measurement) if line.table == "pruning"]
+    if checkpoint is not None:
+        shares = {} if percent is None else {"percent": percent}
+        measured = measure(
+            checkpoint,
+            dataset=dataset,
+            statistics_split=statistics,
+            split=split,
+            granularity=granularity,
+            limit=limit,
+            **shares,
+        )
+        for line in measured:
+            store.append(Path(save), line)
+        lines += measured
+    groups = _groups(lines)
+    if plot is not None:
+        _plot(groups, plot)
+    return Table(
+        name="pruning",
+        title="Posterior pruning: the prior speaks where posteriors are pruned",
+        intro=["Hazami et al. (2022), section 7. Size: mean and standard deviation in float32 for every latent kept."],
+        sections=[*_published(references), *(_section(key, group) for key, group in groups.items())],
+        notes=[
+            "100 % is the plain evaluation, 0 % prices images without having seen them; every row is a bound.",
+            "The published sizes are those of the training part; measured sizes are those of the split priced.",
+        ],
+    )
+
+
+Key = tuple[str, ...]
+
+
+def _groups(lines: Sequence[Measurement]) -> dict[Key, dict[float, Measurement]]:
+    """The latest line of every share, by what was measured."""
+    groups: dict[Key, dict[float, Measurement]] = {}
+    for line in lines:
+        settings = line.settings
+        names = ("model", "dataset", "split", "images", "statistics", "granularity", "weights", "dataset_digest")
+        key = (line.subject, *(str(settings[name]) for name in names))
+        groups.setdefault(key, {})[float(settings["percent"] or 0.0)] = line
+    return groups
+
+
+def _published(references: References) -> list[Section]:
+    """Table 5 of the paper."""
+    rows: dict[float, dict[str, float]] = {}
+    for reference in references.select(source="efficient_vdvae", table="5"):
+        rows.setdefault(reference.settings["percent_posteriors"], {})[reference.metric] = reference.value
+    if not rows:
+        return []
+    columns = [Column(name) for name in ("kept, %", "size, GB", "bits/dim", "distortion", "rate")]
+    names = (("encoded_size", 0), ("nll", 2), ("reconstruction", 2), ("kl", 2))
+    cells = [
+        [number(share, 1), *(number(rows[share].get(name), digits) for name, digits in names)] for share in sorted(rows)
+    ]
+    note = "Table 5; its caption says FFHQ, the text of section 7 says CelebA-HQ."
+    return [Section("Published: Efficient-VDVAE, FFHQ 256x256, 8 bits", columns, cells, note)]
+
+
+def _section(key: Key, group: dict[float, Measurement]) -> Section:
+    """Measured rows of one checkpoint."""
+    subject, model, dataset, split, images, statistics, granularity, *_ = key
+    names = ("kept, %", "latents kept", "size, MB", "bits/dim", "±", "distortion", "rate")
+    rows = []
+    for share, line in sorted(group.items()):
+        v = line.values
+        cells = [number(share, 1), number(v["kept_latents"], 0), number(v["megabytes"], 3), number(v["bits_per_dim"])]
+        rows.append([*cells, number(v["standard_error"]), number(v["distortion"]), number(v["rate"])])
+    some = next(iter(group.values()))
+    what = f"{some.settings['resolution']}x{some.settings['resolution']}, {some.settings['bits']} bits"
+    note = (
+        f"{images} images of {dataset}/{split}; kept by mean KL over {dataset}/{statistics}, per {granularity}; "
+        f"{some.values['latents']:,.0f} latents per image."
+    )
+    return Section(f"Measured: {model}, {subject}, {what}", [Column(name) for name in names], rows, note)
+
+
+def _plot(groups: dict[Key, dict[float, Measurement]], path: str) -> None:
+    """Bound, distortion and rate against the share kept."""
+    from zoo.benchmarks.plot import Line as Curve
+    from zoo.benchmarks.plot import draw_lines
+
+    if not groups:
+        raise UserError("--plot: nothing is measured yet; give --checkpoint CKPT as well")
+    curves = []
+    for key, group in groups.items():
+        for name, dashed in (("bits_per_dim", False), ("distortion", True), ("rate", True)):
+            points = [(share, line.values[name]) for share, line in sorted(group.items()) if share > 0]
+            label = name.replace("bits_per_dim", "bound")
+            curves.append(Curve(label if len(groups) == 1 else f"{key[0][:18]} {label}", points, dashed))
+    title = next(iter(groups))[0] if len(groups) == 1 else "posterior pruning"
+    draw_lines(path, curves, title=title, x_label="posteriors kept, %", y_label="bits/dim", log_x=True)
+    print(f"wrote {path}")
