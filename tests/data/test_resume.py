@@ -52,7 +52,7 @@ def trainer(folder: Path, **options) -> pl.Trainer:
         "max_epochs": 3,
         "limit_val_batches": 1,
     }
-    return pl.Trainer(**settings | options)  # fmt: skip
+    return pl.Trainer(**settings | options)
 
 
 @pytest.fixture(scope="module")

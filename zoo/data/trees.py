@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import shutil
 import tarfile
+import weakref
 import zipfile
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
@@ -131,7 +132,10 @@ class Tar(Tree):
             self._index(self._tar, "", 0)
         except (tarfile.TarError, OSError, EOFError) as error:
             raise UserError(f"{path}: damaged tar; get it again") from error
+        weakref.finalize(self, self._tar.close)
         self._file = open(path, "rb") if self._plain else None  # noqa: SIM115
+        if self._file is not None:
+            weakref.finalize(self, self._file.close)
         self.names = sorted(self._where, key=natural)
 
     def _index(self, tar: tarfile.TarFile, prefix: str, base: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import weakref
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -77,6 +78,8 @@ def open_npz(content: Path | IO[bytes], name: str) -> dict[str, Array]:
         archive = zipfile.ZipFile(content)
     except (zipfile.BadZipFile, OSError) as error:
         raise UserError(f"{name}: damaged npz file; get it again") from error
+    if not isinstance(content, Path):
+        weakref.finalize(archive, content.close)
     arrays = {}
     for member in archive.namelist():
         if member.endswith(".npy"):
@@ -86,11 +89,12 @@ def open_npz(content: Path | IO[bytes], name: str) -> dict[str, Array]:
     return arrays  # fmt: skip
 
 
-def spooled(stream: IO[bytes]) -> IO[bytes]:
-    """Copy of a stream that can seek, on disk once it is large."""
+def spooled(source: IO[bytes]) -> IO[bytes]:
+    """Copy of a stream that can seek, on disk once it is large; the stream is closed."""
     copy = tempfile.SpooledTemporaryFile(max_size=CHUNK_BYTES)  # noqa: SIM115 - handed on
-    while piece := stream.read(1 << 20):
-        copy.write(piece)
+    with source as stream:
+        while piece := stream.read(1 << 20):
+            copy.write(piece)
     copy.seek(0)
     return copy  # type: ignore[return-value]
 

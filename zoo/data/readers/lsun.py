@@ -64,12 +64,11 @@ def _unpacked(archive: Path) -> Path:
 
 
 def _lmdb(folder: Path, part: str, options: ReadOptions) -> Part:
-    environment = _environment(folder)
-    with environment.begin() as transaction:
+    with _environment(folder) as environment, environment.begin() as transaction:
         count = transaction.stat()["entries"]
 
     def items() -> Iterator[Item]:
-        with _environment(folder).begin() as transaction:
+        with _environment(folder) as environment, environment.begin() as transaction:
             for key, content in transaction.cursor():
                 name = f"{folder}: {key.decode('ascii', 'replace')}"
                 assert options.size is not None
