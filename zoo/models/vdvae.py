@@ -190,17 +190,25 @@ class StochasticLayer(nn.Module):
     def read(self, y: Tensor, seen: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """Outputs of the prior and the posterior network.
 
+        The posterior reads stream and encoder activation side by side; its first convolution is computed as the sum of
+        two, so that nothing is concatenated and each GELU is computed once.
+
         Args:
             y: (B, W, R, R) stream.
-            seen: (B, W, R, R) encoder activation, or None when nothing is seen.
+            seen: (B, W, R, R) GELU of the encoder activation, or None when nothing is seen.
 
         Returns:
             (B, 2Z + W, R, R): prior mean, prior log std, and features for the stream; and
             (B, 2Z, R, R): posterior mean and log std, or None.
         """
+        active = F.gelu(y)
+        prior = self.prior.after_conv1(self.prior.conv1(active))
         if seen is None:
-            return self.prior(y), None
-        return self.prior(y), self.posterior(torch.cat([y, seen], dim=1))
+            return prior, None
+        first = self.posterior.conv1
+        of_stream, of_image = first.weight.split(self.width, dim=1)  # (mid, 2W, 1, 1) -> twice (mid, W, 1, 1)
+        h = F.conv2d(active, of_stream) + F.conv2d(seen, of_image, first.bias)
+        return prior, self.posterior.after_conv1(h)
 
     def write(self, y: Tensor, features: Tensor, z: Tensor) -> Tensor:
         """The stream behind this layer: (B, W, R, R), given the prior's features and the latents (B, Z, R, R)."""
@@ -246,6 +254,9 @@ class Decoder(nn.Module):
         Returns:
             (B, W, H, W) features of the image.
         """
+        if seen is not None:
+            seen = {layer.resolution: seen[layer.resolution] for layer in self.layers}
+            seen = {resolution: F.gelu(activation) for resolution, activation in seen.items()}
         streams = {int(r): bias.expand(n, -1, -1, -1) for r, bias in self.biases.items()}
         for index, layer in enumerate(self.layers):
             y = self._stream(streams, layer, n)
