@@ -84,7 +84,9 @@ class Header:
             "shape": channels in (1, 3) and 1 <= height <= _LARGEST_SIDE and 1 <= width <= _LARGEST_SIDE,
             "bits": 1 <= self.bits <= 8,
             "batch_size": 1 <= self.batch_size <= _LARGEST_BATCH,
-            "counts": min(self.seed, self.whitened, self.initial, self.steps) >= 0 and self.steps <= 100_000,
+            "counts": min(self.seed, self.whitened, self.initial, self.steps) >= 0,
+            "seed": self.seed < 1 << 63,
+            "steps": self.steps <= 100_000,
             "images": len(self.names) == len(self.sizes) == len(self.modes),
             "sizes": all(1 <= h <= _LARGEST_SIDE and 1 <= w <= _LARGEST_SIDE for h, w in self.sizes),
             "modes": set(self.modes) <= set("RLrl"),
@@ -139,6 +141,8 @@ def unpack(data: bytes, name: str) -> tuple[Header, Words]:
     header = _header(data[start : start + length], bool(flags & _DEFLATED), name)
     if _claimed_dims(header) > _DIMS_PER_BIT * 8 * len(payload) + _DIMS_FREE:
         raise UserError(f"{name}: the .zoo header claims far more pixels than its payload can hold")
+    if header.initial > len(payload) // 4:
+        raise UserError(f"{name}: the .zoo header claims more initial words than the payload has")
     return header, np.frombuffer(payload, dtype="<u4").astype(np.uint32)
 
 
