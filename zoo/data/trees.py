@@ -100,7 +100,7 @@ class Zip(Tree):
         except (zipfile.BadZipFile, OSError) as error:
             raise UserError(f"{path}: damaged zip; get it again") from error
         self._members = {info.filename: info for info in self._zip.infolist() if not info.is_dir()}
-        self.names = sorted((name for name in self._members if _visible(name)), key=natural)
+        self.names = sorted((name for name in self._members if _visible(_inside(path, name))), key=natural)
 
     def open(self, name: str) -> IO[bytes]:
         """Readable stream of one member."""
@@ -128,11 +128,11 @@ class Tar(Tree):
         self._where: dict[str, tuple[int, int]] = {}
         try:
             self._tar = tarfile.open(path)  # noqa: SIM115 - read from for as long as this object lives
+            weakref.finalize(self, self._tar.close)
             self._plain = not path.name.endswith((".gz", ".tgz", ".bz2", ".xz"))
             self._index(self._tar, "", 0)
         except (tarfile.TarError, OSError, EOFError) as error:
             raise UserError(f"{path}: damaged tar; get it again") from error
-        weakref.finalize(self, self._tar.close)
         self._file = open(path, "rb") if self._plain else None  # noqa: SIM115
         if self._file is not None:
             weakref.finalize(self, self._file.close)
@@ -140,7 +140,7 @@ class Tar(Tree):
 
     def _index(self, tar: tarfile.TarFile, prefix: str, base: int) -> None:
         for member in tar:
-            if member.isreg() and _visible(member.name):
+            if member.isreg() and _visible(_inside(self.path, member.name)):
                 name, offset = prefix + member.name, base + member.offset_data
                 if member.name.endswith(".tar") and self._plain:
                     stream = tar.extractfile(member)
@@ -183,6 +183,18 @@ class _Slice:
 
     def __exit__(self, *error: object) -> None:
         pass
+
+
+def _inside(archive: Path, name: str) -> str:
+    """The name, if unpacking it would stay inside the folder; no official archive has another.
+
+    Raises:
+        UserError: an absolute name, or one that climbs out.
+    """
+    parts = PurePosixPath(name.replace("\\", "/")).parts
+    if ".." in parts or name.startswith(("/", "\\")):
+        raise UserError(f"{archive}: member '{name}' would be written outside its folder; the archive is refused")
+    return name
 
 
 def _visible(name: str) -> bool:

@@ -185,16 +185,15 @@ def new_file(path: Path) -> Iterator[Path]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = path.with_name(f".{path.name}.lock")
-    descriptor = os.open(lock, os.O_CREAT | os.O_RDWR)
-    try:
+    with contextlib.ExitStack() as cleanup:
+        descriptor = os.open(lock, os.O_CREAT | os.O_RDWR)
+        cleanup.callback(os.close, descriptor)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise UserError(f"{path}: another process is preparing it; wait for that one or choose --output") from error
+        cleanup.callback(lock.unlink, missing_ok=True)
         for stale in path.parent.glob(f".{path.stem}.*.part{path.suffix}"):
             stale.unlink(missing_ok=True)
         with atomic_path(path) as temporary:
             yield temporary
-        lock.unlink(missing_ok=True)
-    finally:
-        os.close(descriptor)
