@@ -126,7 +126,7 @@ def test_outliers_do_not_breed_over_batches() -> None:
     deviations: list[float] = []
     plain = bits_back.pop_posterior
 
-    def watched(stack, mean, std, reach):  # noqa: ANN001, ANN202
+    def watched(stack, mean, std, reach):
         k = plain(stack, mean, std, reach)
         deviations.append(float((np.abs(k - mean) / np.maximum(std, 1.0)).max(initial=0.0)))
         return k

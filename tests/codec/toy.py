@@ -2,7 +2,7 @@
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
+from torch.nn import functional as F  # noqa: N812
 
 from zoo.likelihood import (
     AncestralModel,
@@ -83,7 +83,7 @@ class Dyadic:
 
 
 class ExactModel(AncestralModel):
-    """Only sums, products with powers of two and whole numbers: the same floats everywhere, for files kept for years."""
+    """Only sums, products with powers of two and whole numbers: the same floats everywhere."""
 
     def __init__(self, bits: int = 4) -> None:
         super().__init__()
