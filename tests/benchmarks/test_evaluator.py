@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from tests.benchmarks.toy import ToyVAE
+from zoo.benchmarks.bits_per_dim import BitsPerDim
 from zoo.benchmarks.evaluator import Evaluation, Settings, evaluate, noise_seed, split_loader
-from zoo.benchmarks.metric import BitsPerDim
 from zoo.errors import UserError
 from zoo.likelihood import LikelihoodTerms
 

@@ -1,7 +1,7 @@
 """The one evaluator: every image of a split once, noise fixed by (seed, pass, batch), sums that no partition changes.
 
 Any number of processes gives the same record to the last bit, because the batches are numbered over the whole split
-and dealt out whole, each batch gets its own noise, and the sums are exact (see `zoo.benchmarks.metric`).
+and dealt out whole, each batch gets its own noise, and the sums are exact (see `zoo.benchmarks.bits_per_dim`).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from zoo.benchmarks import records, references
-from zoo.benchmarks.metric import BitsPerDim, Summary
+from zoo.benchmarks.bits_per_dim import BitsPerDim, Summary
 from zoo.benchmarks.records import Record
 from zoo.checkpoints.store import weights_digest
 from zoo.errors import UserError

@@ -141,47 +141,10 @@ def as_dict(table: Table) -> dict[str, Any]:
 
 
 def print_rich(table: Table) -> None:
-    """Print to the terminal, with colours if it has them."""
+    """Print to the terminal, with colours if it has them; a table that does not fit is printed wider, not squeezed."""
     from rich.console import Console
 
-    console = Console()
-    for part in _rich_parts(table):
-        console.print(part)
-
-
-def _rich_parts(table: Table) -> list[Any]:
-    """Renderables of rich: title, sections, marks, notes."""
-    from rich import box
-    from rich.table import Table as Grid
-    from rich.text import Text
-
-    parts: list[Any] = [Text(table.title, style="bold"), *(Text(line) for line in table.intro)]
-    for section in table.sections:
-        parts += [Text(""), Text(section.title, style="bold cyan")]
-        if section.note:
-            parts.append(Text(section.note, style="dim"))
-        grid = Grid(header_style="bold", box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
-        for column in section.columns:
-            grid.add_column(
-                Text(column.name.replace(", ", "\n")),
-                justify="right" if column.numeric else "left",
-                overflow="fold",
-                no_wrap=column.numeric,
-            )
-        for row in section.rows:
-            texts = []
-            for cell in row:
-                text = Text(cell.text, style="dim" if cell.text in (NOT_RUN, NOT_PUBLISHED) else "")
-                if cell.marks:
-                    text.append(" " + "".join(cell.marks), style="yellow")
-                texts.append(text)
-            grid.add_row(*texts)
-        parts.append(grid)
-    marks = table.used_marks()
-    parts += [Text("")] * bool(marks or table.notes)
-    parts += [Text(f"{mark}  {meaning}", style="dim") for mark, meaning in marks.items()]
-    parts += [Text(note, style="dim") for note in table.notes]
-    return parts
+    _print(table, Console())
 
 
 def _rich_text(table: Table, width: int | None) -> str:
@@ -191,10 +154,58 @@ def _rich_text(table: Table, width: int | None) -> str:
     from rich.console import Console
 
     stream = io.StringIO()
-    console = Console(file=stream, width=width or 400, color_system=None)
-    for part in _rich_parts(table):
-        console.print(part)
+    _print(table, Console(file=stream, width=width or 120, color_system=None))
     return "\n".join(line.rstrip() for line in stream.getvalue().splitlines()) + "\n"
+
+
+def _print(table: Table, console: Any) -> None:
+    """Title, sections, marks and notes."""
+    from rich.text import Text
+
+    console.print(Text(table.title, style="bold"), *(Text(line) for line in table.intro), sep="\n")
+    for section in table.sections:
+        console.print(Text(f"\n{section.title}", style="bold cyan"))
+        if section.note:
+            console.print(Text(section.note, style="dim"))
+        grid = _rich_grid(section)
+        terminal = console.width
+        console.width = max(terminal, console.measure(grid, options=console.options.update(width=1000)).minimum)
+        console.print(grid)
+        console.width = terminal
+    lines = [f"{mark}  {meaning}" for mark, meaning in table.used_marks().items()] + list(table.notes)
+    if lines:
+        console.print(Text("\n" + "\n".join(lines), style="dim"))
+
+
+def _rich_grid(section: Section) -> Any:
+    """A section as rich's table: numbers never wrap, words wrap between words."""
+    import textwrap
+
+    from rich import box
+    from rich.table import Table as Grid
+    from rich.text import Text
+
+    grid = Grid(header_style="bold", box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    for number, column in enumerate(section.columns):
+        texts = [f"{row[number].text} {''.join(row[number].marks)}".strip() for row in section.rows]
+        widest = max(map(len, texts), default=0)
+        head = [line for part in column.name.split(", ") for line in textwrap.wrap(part, max(widest, 11))]
+        room = widest if column.numeric else min(widest, 30)
+        grid.add_column(
+            Text("\n".join(head)),
+            justify="right" if column.numeric else "left",
+            no_wrap=column.numeric,
+            min_width=max(room, *map(len, head)),
+        )
+    for row in section.rows:
+        texts = []
+        for cell in row:
+            text = Text(cell.text, style="dim" if cell.text in (NOT_RUN, NOT_PUBLISHED) else "")
+            if cell.marks:
+                text.append(" " + "".join(cell.marks), style="yellow")
+            texts.append(text)
+        grid.add_row(*texts)
+    return grid
 
 
 def _markdown(table: Table) -> str:

@@ -12,8 +12,8 @@ from torch import Tensor
 from typing_extensions import override
 
 from zoo.benchmarks import records
+from zoo.benchmarks.bits_per_dim import Summary
 from zoo.benchmarks.evaluator import Evaluation, Settings, describe_split
-from zoo.benchmarks.metric import Summary
 from zoo.checkpoints import store
 from zoo.cli.fit import DATA_SETTINGS
 from zoo.cli.lightning import ZooCLI, option, quiet, without_option

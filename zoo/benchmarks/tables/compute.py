@@ -1,0 +1,152 @@
+"""What every configuration of the repository would need, counted in seconds without training anything."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from zoo.benchmarks.records import Line
+from zoo.benchmarks.references import Reference, References
+from zoo.benchmarks.render import NOT_PUBLISHED, Cell, Column, Section, Table, number, word
+
+if TYPE_CHECKING:
+    from zoo.benchmarks.counting import Count
+
+NOT_COUNTED = "not counted"
+
+
+def build(
+    records: Sequence[Line], references: References, *, configs: str = "configs", only: str = "", workers: int = 0
+) -> Table:
+    """Parameters, FLOPs and saved activations of every configuration, beside the published memory.
+
+    Args:
+        records: not used; everything is counted anew.
+        references: published numbers.
+        configs: folder of configuration files.
+        only: count only files whose name contains this.
+        workers: processes to count with; 0 = one per core.
+    """
+    from zoo.benchmarks.counting import BYTES_PER_PARAMETER, count_folder
+
+    counts = count_folder(Path(configs), only, workers or None)
+    sections = [_all_configs(counts)]
+    memory = _memory(counts, references, BYTES_PER_PARAMETER)
+    if memory.rows:
+        sections.append(memory)
+    missing = [f"{count.config}{_stage(count)}: {count.problem}" for count in counts if count.problem]
+    return Table(
+        name="compute",
+        title="Compute: counted on the meta device, nothing is trained",
+        intro=[
+            "FLOPs: matrix products and convolutions of one image, a multiply and an add are two. Activations: bytes "
+            "that the forward pass of one image keeps for the backward pass, float32, no recomputation, each storage "
+            "once, weights not included; elementwise operations count as PyTorch saves them.",
+        ],
+        sections=sections,
+        notes=[f"{len(counts)} networks; not counted: {len(missing)}.", *missing],
+    )
+
+
+def _all_configs(counts: Sequence[Count]) -> Section:
+    """One row per network."""
+    columns = [Column("config", numeric=False), Column("model", numeric=False), Column("image"), Column("bits")]
+    columns += [Column("parameters"), Column("forward, GFLOP"), Column("backward, GFLOP")]
+    columns += [Column("activations, MB/image")]
+    rows = []
+    for count in counts:
+        built = count.parameters >= 0
+        shape = "x".join(map(str, (*count.shape[1:], count.shape[0]))) if count.shape else ""
+        rows.append(
+            [
+                word(f"{count.config}{_stage(count)}"),
+                word(count.model),
+                Cell(shape, shape),
+                Cell(str(count.bits) if count.bits else "", count.bits),
+                number(count.parameters if built else None, 0, empty=NOT_COUNTED),
+                _scaled(count.forward, 1e9, 2),
+                _scaled(count.backward, 1e9, 2),
+                _scaled(count.saved, 1e6, 1),
+            ]
+        )
+    return Section("Every configuration", columns, rows)
+
+
+def _scaled(value: int | None, unit: float, digits: int) -> Cell:
+    """A count in a larger unit."""
+    return number(None if value is None else value / unit, digits, empty=NOT_COUNTED)
+
+
+def _memory(counts: Sequence[Count], references: References, bytes_per_parameter: int) -> Section:
+    """Published training memory beside activations plus weights, gradients, moments and averages."""
+    published = {(n.model, n.dataset, n.resolution): n for n in references.select(table="3", metric="memory")}
+    found: dict[tuple[str, str, int], tuple[Reference, Count]] = {}
+    for count in counts:
+        key = published_row(count.config)
+        if key in published and count.saved is not None:
+            found[key] = (published[key], count)
+    columns = [Column("model", numeric=False), Column("images", numeric=False), Column("batch")]
+    columns += [Column("activations, GB"), Column("weights and states, GB"), Column("sum, GB")]
+    columns += [Column("published, GB"), Column("published / counted")]
+    columns += [Column("VDVAE / this, published"), Column("VDVAE / this, counted"), Column("config", numeric=False)]
+    rows = []
+    for key in sorted(found, key=lambda key: (key[1], key[2], key[0])):
+        reference, count = found[key]
+        activations, states = _training_bytes(reference, count, bytes_per_parameter)
+        baseline = found.get(("VDVAE", *key[1:]))
+        other = None if baseline is None else sum(_training_bytes(*baseline, bytes_per_parameter))
+        total = activations + states
+        rows.append(
+            [
+                word(reference.model),
+                word(f"{reference.dataset} {reference.resolution}, {reference.bits} bits"),
+                number(reference.settings["batch_size"], 0),
+                number(activations / 1e9, 1),
+                number(states / 1e9, 1),
+                number(total / 1e9, 1),
+                number(reference.value, 0),
+                number(reference.value * 1e9 / total, 2),
+                number(None if baseline is None else baseline[0].value / reference.value, 2, NOT_PUBLISHED),
+                number(None if other is None else other / total, 2, NOT_PUBLISHED),
+                word(count.config),
+            ]
+        )
+    note = (
+        "Efficient-VDVAE, table 3: training memory over all devices at the batch size used. Counted here: batch times "
+        f"activations, plus {bytes_per_parameter} bytes per parameter once (weight, gradient, two moments, average; "
+        "several devices hold several copies). VDVAE's 512 GB is 32 devices of 16 GB, memory held rather than used, "
+        "so the two ratios against VDVAE answer different questions."
+    )
+    return Section("Training memory at the published batch sizes", columns, rows, note)
+
+
+def _training_bytes(reference: Reference, count: Count, bytes_per_parameter: int) -> tuple[float, float]:
+    """Bytes of activations at the published batch size, and of weights with all that is kept per weight."""
+    return reference.settings["batch_size"] * count.saved, bytes_per_parameter * count.parameters
+
+
+def published_row(config: str) -> tuple[str, str, int] | None:
+    """Model, data set and resolution of the row of table 3 that a configuration's file name stands for.
+
+    Example:
+        >>> published_row("efficient_vdvae_imagenet32_c1")
+        ('Efficient-VDVAE C1', 'ImageNet', 32)
+    """
+    match = re.fullmatch(r"(efficient_vdvae|vdvae)_([a-z]+)(\d+)(?:_(c1|baseline))?(_5bit)?", config)
+    if match is None:
+        return None
+    family, dataset, size, kind, shallow = match.groups()
+    names = {"cifar": "CIFAR-10", "imagenet": "ImageNet", "ffhq": "FFHQ"}
+    if dataset not in names or (dataset == "ffhq") != bool(shallow):
+        return None  # table 3 has FFHQ at 5 bits, the others at 8
+    resolution = 32 if dataset == "cifar" else int(size)
+    if family == "vdvae":
+        return ("VDVAE", names[dataset], resolution) if kind is None else None
+    model = {"c1": "Efficient-VDVAE C1", "baseline": "Efficient-VDVAE C2"}.get(kind or "")
+    return None if model is None else (model, names[dataset], resolution)
+
+
+def _stage(count: Count) -> str:
+    return f" / {count.stage}" if count.stage else ""

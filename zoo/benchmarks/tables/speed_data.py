@@ -1,0 +1,157 @@
+"""Speed of the data path: random reads of prepared files beside `np.memmap`, measured now on generated images."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import h5py
+import numpy as np
+
+from zoo.benchmarks.records import Line
+from zoo.benchmarks.references import References
+from zoo.benchmarks.render import Column, Section, Table, number, word
+
+NOISE_SEED = 0
+BATCH = 64
+SIZES = {32: 50_000, 256: 800, 1024: 48}  # side -> images, about 150 MB each: larger than processor caches
+Read = Callable[[np.ndarray], object]
+
+
+class Measured(NamedTuple):
+    """One way of reading."""
+
+    side: int
+    method: str
+    images_per_second: float
+    share: float  # of np.memmap
+
+
+def build(
+    records: Sequence[Line],
+    references: References,
+    *,
+    sizes: list[int] = [32, 256],  # noqa: B006 - shown in the help
+    repeats: int = 5,
+    workers: int = 2,
+    folder: Path | None = None,
+) -> Table:
+    """Random reads of prepared files, from a warm page cache, in batches of 64.
+
+    Args:
+        records: not used, this table measures.
+        references: not used.
+        sizes: sides of the images: 32, 256, 1024.
+        repeats: passes of which the fastest counts.
+        workers: processes of the loader that reads ahead.
+        folder: where the generated files are put and removed; default: the system's folder for temporary files.
+    """
+    from zoo.errors import UserError
+
+    unknown = [side for side in sizes if side not in SIZES]
+    if unknown or not sizes:
+        raise UserError(f"--sizes {sizes}: expected some of {list(SIZES)}")
+    sections = []
+    for side in sizes:
+        with tempfile.TemporaryDirectory(dir=folder) as temporary:
+            measured = measure(side, SIZES[side], Path(temporary), max(1, repeats), workers)
+        rows = [
+            [
+                word(line.method),
+                number(line.images_per_second, 0),
+                number(line.images_per_second * side * side * 3 / 1e6, 0),
+                number(line.share, 2),
+            ]
+            for line in measured
+        ]
+        columns = [
+            Column("reading", numeric=False),
+            Column("images/s"),
+            Column("MB/s"),
+            Column("of np.memmap"),
+        ]
+        sections.append(Section(f"{side}x{side}x3, {SIZES[side]:,} images", columns, rows))
+    return Table(
+        name="speed_data",
+        title="Data path: random reads, batches of 64, warm page cache",
+        sections=sections,
+        notes=[
+            "`np.memmap` reads a bare array file; the others a prepared file.",
+            "Loader rows end in torch tensors (B, C, H, W) and include drawing the order of the epoch.",
+        ],
+    )
+
+
+def measure(side: int, count: int, folder: Path, repeats: int, workers: int) -> list[Measured]:
+    """Time every way of reading `count` images of `side` pixels; ways take turns, the fastest pass of each counts."""
+    bare, prepared = folder / "bare.npy", folder / "prepared.h5"
+    _generate(side, count, bare, prepared)
+    order = np.random.default_rng(NOISE_SEED).permutation(count)
+    batches = [order[start : start + BATCH] for start in range(0, count, BATCH)]
+    ways = _ways(bare, prepared, batches, workers)
+    best = dict.fromkeys(ways, float("inf"))
+    for _ in range(repeats):
+        for name, run in ways.items():
+            start = time.perf_counter()
+            images = run()
+            best[name] = min(best[name], (time.perf_counter() - start) / images)
+    base = best["np.memmap"]
+    return [Measured(side, name, 1 / seconds, base / seconds) for name, seconds in best.items()]
+
+
+def _ways(bare: Path, prepared: Path, batches: list[np.ndarray], workers: int) -> dict[str, Callable[[], int]]:
+    """What is timed: each function reads everything once and returns the number of images."""
+    from zoo.data.datamodule import ImageDataModule
+    from zoo.data.packed import PackedSplit
+
+    array = np.load(bare, mmap_mode="r")
+    split = PackedSplit(prepared, "train")
+    chunked = h5py.File(prepared, "r", locking=False)["train/images"]
+
+    def reading(read: Read) -> Callable[[], int]:
+        return lambda: sum(len(batch) for batch in batches if read(batch) is not None)
+
+    def loading(number_of_workers: int) -> Callable[[], int]:
+        data = ImageDataModule(str(prepared), batch_size=BATCH, num_workers=number_of_workers)
+        loader = data.train_dataloader()
+        epochs = iter(range(10_000))
+
+        def run() -> int:
+            loader.set_epoch(next(epochs))
+            return sum(len(images) for images, _ in loader)
+
+        return run
+
+    ways = {
+        "np.memmap": reading(lambda batch: array[batch]),
+        "PackedSplit, whole batches": reading(split.images),
+        "PackedSplit, one by one": reading(lambda batch: [split.images([index]) for index in batch]),
+        "h5py, one by one": reading(lambda batch: [chunked[index] for index in batch]),
+        "loader, no workers": loading(0),
+    }
+    if workers > 0:
+        ways[f"loader, {workers} workers"] = loading(workers)
+    return ways
+
+
+def _generate(side: int, count: int, bare: Path, prepared: Path) -> None:
+    """The same random images as a bare array and as a prepared file."""
+    from zoo.data.writer import PackedWriter
+
+    array = np.lib.format.open_memmap(bare, "w+", np.uint8, (count, side, side, 3))
+    with PackedWriter(prepared, {"train": count}, (side, side, 3)) as writer:
+        for row, image in enumerate(noise(side, count)):
+            array[row] = image
+            writer.add("train", image)
+        writer.finish({"name": "generated", "variant": "generated"})
+    array.flush()
+
+
+def noise(side: int, count: int) -> Iterator[np.ndarray]:
+    """Random images, the same on every call."""
+    generator = np.random.default_rng(NOISE_SEED)
+    for _ in range(count):
+        yield generator.integers(0, 256, (side, side, 3), dtype=np.uint8)
