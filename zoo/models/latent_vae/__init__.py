@@ -4,5 +4,14 @@ from zoo.models.latent_vae.autoencoder import KLAutoencoder, VQAutoencoder
 from zoo.models.latent_vae.hierarchy import HierarchicalVAE
 from zoo.models.latent_vae.model import LatentVAE, PixelSpace
 from zoo.models.latent_vae.pixels import PixelHead
+from zoo.models.latent_vae.upsampler import UpsamplingStack
 
-__all__ = ["HierarchicalVAE", "KLAutoencoder", "LatentVAE", "PixelHead", "PixelSpace", "VQAutoencoder"]
+__all__ = [
+    "HierarchicalVAE",
+    "KLAutoencoder",
+    "LatentVAE",
+    "PixelHead",
+    "PixelSpace",
+    "UpsamplingStack",
+    "VQAutoencoder",
+]

@@ -65,7 +65,8 @@ class LatentVAE(AncestralModel):
         pixel_head: pixel distribution around the decoder; without it the model prices codes only, as in the paper.
         shift: the latent h becomes y = clip((h - shift) / scale, -4, 4). None: the mean of the first training batch.
         scale: see `shift`; None: the standard deviation of the first training batch.
-        sigma_q: standard deviation of the noise that y is priced under.
+        sigma_q: standard deviation of the noise that y is priced under. None: what the first stage's own encoder says,
+            an option of ours for first stages that were trained with a KL term worth its name.
         schedule: shares of the rate that layers are meant to carry.
         spectral_weight: weight of the spectral penalty (w_SR), for a loss in nats per image.
         bits: depth of the pixels; the first stage sees no more.
@@ -87,7 +88,7 @@ class LatentVAE(AncestralModel):
         pixel_head: PixelHead | None = None,
         shift: float | None = 0.0,
         scale: float | None = 1.0,
-        sigma_q: float = 0.07,
+        sigma_q: float | None = 0.07,
         schedule: RateSchedule | None = None,
         spectral_weight: float = 0.1,
         bits: int = 8,
@@ -105,6 +106,8 @@ class LatentVAE(AncestralModel):
                 f"hierarchy.channels: {hierarchy.channels}, but the first stage's latent has "
                 f"{first_stage.latent_channels} channels; make them equal"
             )
+        if sigma_q is None and not hasattr(first_stage, "encode"):
+            raise UserError("sigma_q: null needs a first stage with a Gaussian encoder (KLAutoencoder); give a number")
         if train == "pixels" and pixel_head is None:
             raise UserError("train: 'pixels' needs a pixel_head; add one or train 'hierarchy'")
         self.bits = check_bits(bits)
@@ -130,18 +133,20 @@ class LatentVAE(AncestralModel):
         return self.hierarchy.channels * self.hierarchy.resolution**2
 
     @torch.no_grad()
-    def normalised_latent(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) uint8 -> y (B, E, h, w), clipped to +-4."""
-        h = self.raw_latent(x)
+    def latent_posterior(self, x: Tensor) -> DiagonalGaussian:
+        """(B, C, H, W) uint8 -> N(y, sigma_q^2) over (B, E, h, w), y clipped to +-4."""
         shift, scale = self.normalisation()
-        return ((h - shift) / scale).clamp(-CLIP, CLIP)
+        if self.sigma_q is not None:
+            y = ((self.first_stage.latent(self.values(x)) - shift) / scale).clamp(-CLIP, CLIP)
+            return DiagonalGaussian(y, torch.full_like(y, math.log(self.sigma_q)))
+        h = self.first_stage.encode(self.values(x))
+        return DiagonalGaussian(((h.mean - shift) / scale).clamp(-CLIP, CLIP), h.log_std - scale.log())
 
-    @torch.no_grad()
-    def raw_latent(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) uint8 -> the first stage's latent h (B, E, h, w). It sees the levels, not deeper pixels."""
+    def values(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) uint8 -> what the first stage sees: the levels on [-1, 1], no deeper than `bits`."""
         if x.shape[1] != self.image_shape[0]:
             raise ValueError(f"expected images with {self.image_shape[0]} channels, got shape {tuple(x.shape)}")
-        return self.first_stage.latent(level_values(to_levels(x, self.bits), self.bits))
+        return level_values(to_levels(x, self.bits), self.bits)
 
     def normalisation(self) -> tuple[Tensor, Tensor]:
         """Shift and scale; 0 and 1 until they have been estimated."""
@@ -151,7 +156,7 @@ class LatentVAE(AncestralModel):
     def calibrate(self, x: Tensor) -> None:
         """Estimate the shift and scale that were not given from the latents of a batch."""
         if bool(self.shift.isnan() | self.scale.isnan()):
-            h = self.raw_latent(x)
+            h = self.first_stage.latent(self.values(x))
             self.shift.copy_(torch.where(self.shift.isnan(), h.mean(), self.shift))
             self.scale.copy_(torch.where(self.scale.isnan(), h.std(), self.scale))
 
@@ -185,11 +190,11 @@ class LatentVAE(AncestralModel):
             prior_label: what priors see instead.
             canvas: (H, W) of a larger picture, multiples of `canvas_unit`; only without images.
         """
-        y = None if x is None else self.normalised_latent(x)
+        posterior = None if x is None else self.latent_posterior(x)
+        y = None if posterior is None else posterior.mean
         factor = self.first_stage.factor
         size = None if canvas is None else (canvas[0] // factor, canvas[1] // factor)
         prior = self.hierarchy.ancestral_pass(policy, y, n, label, prior_label, size=size)
-        posterior = None if y is None else DiagonalGaussian(y, torch.full_like(y, math.log(self.sigma_q)))
         return policy(LatentSite(LATENT, len(self.hierarchy.layers), prior, posterior))
 
     @property
