@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import platform
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 
 import numpy as np
@@ -159,27 +159,32 @@ def _encode(
             progress(done, len(sizes))
     assert plan is not None
     payload, initial = _trim(stack)
-    header = Header(
+    header = _header(model, identity, images, plan, min(batch_size, len(sizes)))
+    header = replace(header, whitened=whitened, initial=initial, checksum=checksum.digest())
+    data = pack(header, payload)
+    dims = sum(model.image_shape[0] * height * width for height, width in header.sizes)
+    return data, Report(dims, len(data), 32 * len(payload), 32 * initial, bound, plan.chained)
+
+
+def _header(model: AncestralModel, identity: bytes, images: Sequence[Image], plan: Plan, batch_size: int) -> Header:
+    """The header as far as it is known before coding."""
+    return Header(
         model=identity,
         shape=model.image_shape,
         bits=model.bits,
         chained=plan.chained,
-        batch_size=min(batch_size, len(sizes)),
-        seed=seed,
-        whitened=whitened,
-        initial=initial,
+        batch_size=batch_size,
+        seed=plan.seed,
+        whitened=0,
+        initial=0,
         steps=int(getattr(model, "coding_steps", 0) or 0),
         profile=plan.profile.to_bytes(),
         names=[image.name for image in images],
         sizes=[image.size for image in images],
         modes="".join(image.mode for image in images),
-        checksum=checksum.digest(),
+        checksum=bytes(8),
         environment=environment(),
     )
-    data = pack(header, payload)
-    dims = sum(model.image_shape[0] * height * width for height, width in header.sizes)
-    report = Report(dims, len(data), 32 * len(payload), 32 * initial, bound, plan.chained)
-    return data, report
 
 
 def _tiles(model: AncestralModel, images: Sequence[Image], checksum: PixelChecksum) -> Iterator[Pixels]:
