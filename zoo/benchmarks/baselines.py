@@ -1,0 +1,148 @@
+"""What classical lossless codecs need for the same images: real files, decoded again and compared.
+
+Two ways to run them, both reported: every tile as its own file, as the models price tiles independently; and one
+montage of all images, which spares the codecs the headers and lets them look across tiles, as the models cannot.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import math
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+from PIL import Image, features
+
+from zoo.benchmarks.records import Measurement, stamp
+from zoo.errors import UserError
+
+
+@dataclass(frozen=True)
+class ClassicalCodec:
+    """A lossless codec as Pillow writes it."""
+
+    name: str
+    format: str
+    settings: Mapping[str, Any]
+    how: str
+
+
+PNG = ClassicalCodec("PNG", "PNG", {"optimize": True}, "Pillow, optimize")
+WEBP = ClassicalCodec("lossless WebP", "WEBP", {"lossless": True, "quality": 100, "method": 6}, "quality 100, method 6")
+JPEG_XL = ClassicalCodec("JPEG XL", "JXL", {"lossless": True, "effort": 9}, "lossless, effort 9")
+
+
+def available() -> list[ClassicalCodec]:
+    """The codecs this installation has; JPEG XL comes with the extra `jxl`."""
+    found = [PNG]
+    if features.check("webp"):
+        found.append(WEBP)
+    try:
+        import pillow_jxl  # noqa: F401 (registers the format)
+    except ImportError:
+        return found
+    return [*found, JPEG_XL]
+
+
+def file_bytes(codec: ClassicalCodec, pixels: np.ndarray) -> int:
+    """Size of the file that holds these pixels, headers included.
+
+    Args:
+        codec: how to write it.
+        pixels: (H, W, C) uint8, C = 1 or 3.
+
+    Raises:
+        UserError: the codec did not give the pixels back.
+    """
+    image = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
+    stream = io.BytesIO()
+    image.save(stream, codec.format, **codec.settings)
+    stream.seek(0)
+    with Image.open(stream) as decoded:
+        back = np.asarray(decoded.convert(image.mode))
+    if not np.array_equal(back.reshape(pixels.shape), pixels):
+        raise UserError(f"{codec.name} did not give the pixels back; it is not lossless in this installation")
+    return len(stream.getvalue())
+
+
+def tiles_of(images: np.ndarray, size: int) -> np.ndarray:
+    """Windows that tile the images row by row, as evaluation cuts them.
+
+    Args:
+        images: (N, H, W, C).
+        size: side of a window, a divisor of H and W.
+
+    Returns:
+        (N * H/size * W/size, size, size, C).
+    """
+    n, height, width, channels = images.shape
+    grid = images.reshape(n, height // size, size, width // size, size, channels)
+    return grid.swapaxes(2, 3).reshape(-1, size, size, channels)
+
+
+def montage(images: np.ndarray) -> np.ndarray:
+    """All images in one, row by row in a grid as square as their number allows without a gap; (H', W', C)."""
+    n, height, width, channels = images.shape
+    columns = max(divisor for divisor in range(1, math.isqrt(n) + 1) if n % divisor == 0)
+    grid = images.reshape(columns, n // columns, height, width, channels)
+    return grid.swapaxes(1, 2).reshape(columns * height, n // columns * width, channels)
+
+
+def stored_forms(images: np.ndarray, bits: int) -> dict[str, np.ndarray]:
+    """Ways to hand reduced images to a codec that knows 8-bit samples only.
+
+    The levels themselves (0 to 2^bits - 1), or the levels in the upper bits as the models' decoders return them. Both
+    are lossless; the smaller file counts.
+    """
+    levels = images >> (8 - bits)
+    return {"8-bit samples": images} if bits == 8 else {"levels": levels, "upper bits": levels << (8 - bits)}
+
+
+def measure(
+    images: np.ndarray,
+    bits: int,
+    tile: int,
+    identity: Mapping[str, str | int],
+    codecs: Sequence[ClassicalCodec] | None = None,
+    progress: Callable[[str], None] | None = None,
+) -> list[Measurement]:
+    """Bits/dim of every available codec, tile by tile and as one montage.
+
+    Args:
+        images: (N, H, W, C) uint8, 8-bit source.
+        bits: depth to reduce them to.
+        tile: side of the tiles.
+        identity: settings that name the images (data set, split, digest).
+        codecs: which; default: all that this installation has.
+        progress: called with a codec's name when it is done.
+    """
+    found = []
+    for codec in available() if codecs is None else codecs:
+        for layout in ("tiles", "montage"):
+            started = time.perf_counter()
+            sizes = {}
+            for form, pixels in stored_forms(images, bits).items():
+                parts = tiles_of(pixels, tile) if layout == "tiles" else montage(pixels)[None]
+                with ThreadPoolExecutor(os.cpu_count()) as pool:
+                    sizes[form] = sum(pool.map(partial(file_bytes, codec), parts))  # codecs release the interpreter
+            form = min(sizes, key=sizes.__getitem__)
+            settings = {**identity, "bits": bits, "layout": layout, "tile": tile, "how": codec.how, "stored as": form}
+            values = {"bits/dim": 8 * sizes[form] / images.size, "bytes": sizes[form], "images": len(images)}
+            seconds = round(time.perf_counter() - started, 3)
+            line = Measurement(table="classical", subject=codec.name, settings=settings, values=values)
+            found.append(_stamped(line, seconds))
+        if progress is not None:
+            progress(codec.name)
+    return found
+
+
+def _stamped(line: Measurement, seconds: float) -> Measurement:
+    """The measurement with date, versions and hardware."""
+    return dataclasses.replace(line, seconds=seconds, **stamp())
