@@ -16,15 +16,22 @@ SIZE = 4
 class Noisy(AncestralModel):
     """One Gaussian latent per pixel, one categorical per channel value."""
 
-    def __init__(self, bits: int = 2, size: int = SIZE, fail_from: int | None = None, blow_up_at: int | None = None):
+    def __init__(
+        self,
+        bits: int = 2,
+        size: int = SIZE,
+        channels: int = 1,
+        fail_from: int | None = None,
+        blow_up_at: int | None = None,
+    ):
         super().__init__()
         self.bits = bits
-        self.image_shape = (1, size, size)
+        self.image_shape = (channels, size, size)
         self.fail_from = fail_from
         self.blow_up_at = blow_up_at
-        self.posterior = nn.Conv2d(1, 2, 1)
+        self.posterior = nn.Conv2d(channels, 2, 1)
         self.prior = nn.Parameter(torch.zeros(2, size, size))
-        self.logits = nn.Conv2d(1, 2**bits, 1)
+        self.logits = nn.Conv2d(1, channels * 2**bits, 1)
         self.register_buffer("calls", torch.tensor(0))
 
     def ancestral_pass(self, policy: LatentPolicy, x=None, n=1, label=None) -> Categorical:
@@ -32,7 +39,11 @@ class Noisy(AncestralModel):
         prior = DiagonalGaussian(*self.prior.expand(batch, -1, -1, -1).chunk(2, dim=1))
         posterior = None if x is None else DiagonalGaussian(*self.posterior(x.float() / 255 - 0.5).chunk(2, dim=1))
         z = policy(LatentSite("z", 0, prior, posterior))
-        return Categorical(self.logits(z).unsqueeze(1).permute(0, 1, 3, 4, 2))  # (B, V, H, W) -> (B, 1, H, W, V)
+        return self.pixels(z)
+
+    def pixels(self, z: Tensor) -> Categorical:
+        logits = self.logits(z).unflatten(1, (-1, 2**self.bits))  # (B, C * V, H, W) -> (B, C, V, H, W)
+        return Categorical(logits.movedim(2, -1))
 
     def objective(self, x: Tensor, label: Tensor | None = None, step: int = 0) -> Objective:
         self.calls += 1
@@ -49,7 +60,7 @@ class Exact(Noisy):
     """No latent and no noise, so that any split of a batch over processes gives the same gradient."""
 
     def terms(self, x: Tensor, label: Tensor | None = None) -> LikelihoodTerms:
-        pixels = Categorical(self.logits(self.prior[:1].expand(len(x), -1, -1, -1)).unsqueeze(1).permute(0, 1, 3, 4, 2))
+        pixels = self.pixels(self.prior[:1].expand(len(x), -1, -1, -1))
         used = self.posterior(x.float() / 255).mean() * 0.0 + self.prior.sum() * 0.0  # every parameter has a gradient
         return LikelihoodTerms(-pixels.log_prob(x.long() >> (8 - self.bits)) + used, {}, x[0].numel())
 

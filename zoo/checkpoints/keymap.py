@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import TypeVar
 
 from zoo.errors import UserError
@@ -38,6 +39,7 @@ class Rule:
         return None if found is None else found.groupdict()
 
 
+@cache
 def _pattern(template: str) -> str:
     """Regular expression of a template: {name} -> digits, {name:a|b} -> one of the words."""
     parts = re.split(r"(\{[^}]*\})", template)

@@ -70,11 +70,9 @@ def import_checkpoint(
     config: Path | None = None,
     weights: Literal["ema", "raw"] = "ema",
     published: str | None = None,
+    convention: Literal["vdvae", "normalised"] = "vdvae",
 ) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Read an official VDVAE checkpoint.
-
-    The network gets the official conventions (likelihood formula; 8-bit encoder input at 5 bits), so that it gives the
-    official numbers. `load(path, convention="normalised", input_bits=5)` makes a 5-bit model one that can be coded.
 
     Args:
         files: `*-model.th`, `*-model-ema.th` or both; the optimiser state and the log of the same run are passed over.
@@ -82,6 +80,9 @@ def import_checkpoint(
             the published architecture that has these parameters.
         weights: which weights to take when both kinds are given.
         published: name of a published architecture, instead of `config`.
+        convention: "vdvae" gives the official numbers: the official likelihood formula, and 8-bit encoder input at 5
+            bits. "normalised" gives a model whose levels sum to one and whose encoder sees what is priced, so that it
+            can be coded.
 
     Returns:
         The spec of the network, and its state dict.
@@ -92,7 +93,10 @@ def import_checkpoint(
     file = _choose(files, weights)
     official = _state_dict(file)
     hparams = _hparams(official, file, config, published)
-    spec = {"class_path": "zoo.models.VDVAE", "init_args": network_arguments(hparams)}
+    arguments = network_arguments(hparams)
+    if convention == "normalised":
+        arguments |= {"convention": "normalised", "input_bits": arguments["bits"]}
+    spec = {"class_path": "zoo.models.VDVAE", "init_args": arguments}
     return spec, translate(official, rules(hparams), str(file))
 
 
@@ -137,6 +141,10 @@ def _hparams(
 
 def _fits(official: Mapping[str, Tensor], hparams: Mapping[str, Any]) -> bool:
     """Whether a network of these hyper-parameters has just these parameters."""
+    stages = [*encoder_stages(hparams["enc_blocks"]), *decoder_stages(hparams["dec_blocks"])]
+    found = sum(bool(re.fullmatch(r"encoder\.enc_blocks\.\d+\.c1\.bias|.*\.prior\.c1\.bias", key)) for key in official)
+    if found != sum(stage["blocks"] or 0 for stage in stages):
+        return False  # building a network only to see that it is of another depth takes seconds
     with torch.device("meta"):
         own = VDVAE(**network_arguments(hparams)).state_dict()
     if len(own) != len(official):

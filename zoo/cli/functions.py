@@ -38,14 +38,14 @@ def call(function: Callable[..., Any], argv: list[str], command: str, positional
         parser.add_argument(name, type=str, nargs="*" if many else None, help=described.get(name))
     parser.add_function_arguments(function, skip=set(positional), fail_untyped=False)
     try:
-        values = parser.parse_args(_spelled_out(argv, parameters)).as_dict()
+        values = parser.parse_args(spelled_out(argv, parameters)).as_dict()
     except (argparse.ArgumentError, TypeError, ValueError) as error:
         raise UserError(explain(error, command, option_names(parser))) from error
     function(**values)
     return 0
 
 
-def _spelled_out(argv: list[str], parameters: Mapping[str, inspect.Parameter]) -> list[str]:
+def spelled_out(argv: list[str], parameters: Mapping[str, inspect.Parameter]) -> list[str]:
     """Options as the parser knows them: `--reduce-bits` becomes `--reduce_bits true`."""
     words = []
     for position, word in enumerate(argv):

@@ -187,7 +187,13 @@ def strictly_causal_attention(
         later = torch.ones(logits.shape[-2:], dtype=torch.bool, device=logits.device).triu(1)
         out = logits.masked_fill(later, float("-inf")).softmax(-1) @ value
     else:
-        out = F.scaled_dot_product_attention(query, key, value, is_causal=True, dropout_p=dropout)
+        # The fused kernels want heads of one size; zeros change neither logits nor the values that are kept.
+        keys, values = query.shape[-1], value.shape[-1]
+        query, key = (F.pad(t, (0, max(values - keys, 0))) for t in (query, key))
+        value = F.pad(value, (0, max(keys - values, 0)))
+        scale = keys**-0.5
+        out = F.scaled_dot_product_attention(query, key, value, is_causal=True, dropout_p=dropout, scale=scale)
+        out = out[..., :values]
     return F.pad(out, (0, 0, 1, 0))
 
 

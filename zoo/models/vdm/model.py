@@ -14,7 +14,7 @@ Letters: `B` batch, `C`, `H`, `W` image, `T` steps, `K` time draws per image.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -372,6 +372,12 @@ class VDM(AncestralModel):
                 posterior = self.transition(z, gamma_t, gamma_s, (z - alpha * f) / sigma)
             z = policy(LatentSite(f"z{T - i - 1}", i + 1, prior, posterior)).double()
         return self.pixels(z)
+
+    def previews(self, x: Tensor | None, label: Tensor | None = None) -> Mapping[str, Tensor]:
+        """Samples over time, schedule and loss over time, to be shown while the model trains."""
+        from zoo.models.vdm.figures import previews
+
+        return previews(self, x, label=self._class_of(label))
 
     def pixels(self, z0: Tensor) -> Categorical:
         """p(x | z_0) for z_0 (B, C, H, W)."""

@@ -51,7 +51,9 @@ def pixel_log_prob(rescaled: Tensor, levels: Tensor, gamma_0: Tensor, bits: int)
     """
     size = 2**bits
     spacing = 2.0 / size
-    start = -13.3 if gamma_0.is_meta else gamma_0.item()  # no values to look at when compute is counted: the usual start
+    start = (
+        -13.3 if gamma_0.is_meta else gamma_0.item()
+    )  # no values to look at when compute is counted: the usual start
     reach = math.ceil(9.0 * math.exp(0.5 * start) / spacing) if start < 0 else size
     if 2 * reach + 1 >= size:
         candidates = torch.arange(size, device=levels.device)

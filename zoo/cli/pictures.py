@@ -1,0 +1,89 @@
+"""Pictures in and out of the commands that show what a model does."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from zoo.codec.images import find_images, open_image
+from zoo.data.locate import locate
+from zoo.data.packed import PackedSplit
+from zoo.errors import UserError
+from zoo.files import atomic_path
+
+GAP = 2  # pixels between the images of a grid
+
+
+def check_png(path: str) -> Path:
+    """The path of a picture to write.
+
+    Raises:
+        UserError: if it does not end in .png.
+    """
+    if not path.lower().endswith(".png"):
+        raise UserError(f"--output {path or '(missing)'}: name a file that ends in .png")
+    return Path(path)
+
+
+def save_grid(images: Tensor, path: Path, columns: int | None = None) -> None:
+    """Write images side by side on a white ground.
+
+    Args:
+        images: (N, C, H, W) uint8, C = 1 or 3.
+        path: PNG file, written whole or not at all.
+        columns: images in a row; None makes the grid as square as it gets.
+    """
+    count, channels, height, width = images.shape
+    columns = columns or math.ceil(math.sqrt(count))
+    rows = math.ceil(count / columns)
+    canvas = np.full((rows * (height + GAP) - GAP, columns * (width + GAP) - GAP, channels), 255, dtype=np.uint8)
+    for index, image in enumerate(images.permute(0, 2, 3, 1).cpu().numpy()):  # (N, C, H, W) -> (N, H, W, C)
+        top, left = index // columns * (height + GAP), index % columns * (width + GAP)
+        canvas[top : top + height, left : left + width] = image
+    with atomic_path(path) as temporary:
+        Image.fromarray(canvas.squeeze(-1) if channels == 1 else canvas).save(temporary, format="PNG")
+
+
+def read_images(
+    files: Sequence[str], dataset: str | None, split: str, count: int, shape: tuple[int, int, int]
+) -> Tensor:
+    """Images of the size a model was built for; larger ones give their centre.
+
+    Args:
+        files: image files or folders; empty to take a data set.
+        dataset: name or path of a prepared data set; its images are taken at equal distances.
+        split: "train", "val" or "test".
+        count: how many at most.
+        shape: (C, H, W) of the model.
+
+    Returns:
+        (N, C, H, W) uint8.
+
+    Raises:
+        UserError: if an image cannot be read, is smaller than the model's, or has other channels.
+    """
+    if files:
+        named = [(str(file), image.load()) for file in find_images(files) for image in open_image(file, shape[0])]
+    else:
+        name = dataset or "photos"
+        packed = PackedSplit(locate(name), split)
+        if packed.channels != shape[0]:
+            raise UserError(f"{name}: images of {packed.channels} channel(s), the model's have {shape[0]}")
+        chosen = np.unique(np.linspace(0, len(packed) - 1, min(count, len(packed))).astype(int))
+        named = [(f"{name} {split} {i}", packed.images([i])[0].transpose(2, 0, 1)) for i in chosen]
+    return torch.stack([_centre(pixels, source, shape) for source, pixels in named[:count]])
+
+
+def _centre(pixels: np.ndarray, source: str, shape: tuple[int, int, int]) -> Tensor:
+    """The middle (C, H, W) of an image."""
+    top, left = pixels.shape[1] - shape[1], pixels.shape[2] - shape[2]
+    if top < 0 or left < 0:
+        raise UserError(f"{source}: {pixels.shape[1]}x{pixels.shape[2]} pixels, the model needs {shape[1]}x{shape[2]}")
+    top, left = top // 2, left // 2
+    return torch.from_numpy(np.array(pixels[:, top : top + shape[1], left : left + shape[2]]))

@@ -1,0 +1,98 @@
+"""`zoo reconstruct`: keep the upper latents of an image, draw the others (Child 2020, figure 4)."""
+
+from typing import TYPE_CHECKING
+
+from zoo.errors import UserError
+
+if TYPE_CHECKING:
+    from zoo.likelihood.latents import LatentSite
+
+MOST_ROWS = 10
+
+
+def reconstruct(
+    checkpoint: str,
+    images: list[str] | None = None,
+    output: str = "reconstructions.png",
+    keep: list[int] | None = None,
+    temperature: float = 0.1,
+    dataset: str | None = None,
+    split: str = "test",
+    n: int = 8,
+    steps: int = 0,
+    seed: int = 0,
+) -> None:
+    """Show what the upper latents of images hold: those are kept, the ones below are drawn from the prior.
+
+    The first row of the PNG are the images; every further row keeps more latents, the last one all of them.
+
+    Args:
+        checkpoint: path or name of a checkpoint.
+        images: files or folders; larger images give their centre.
+        output: PNG file to write.
+        keep: numbers of kept groups, as a list like [1,4,10]; null takes every resolution in turn.
+        temperature: of the drawn latents.
+        dataset: prepared data set to take images from, if no files are given (photos).
+        split: of the data set.
+        n: images at most.
+        steps: steps, for models that have a choice (VDM); 0 keeps the model's own.
+        seed: of the noise.
+    """
+    import torch
+
+    from zoo.checkpoints import load
+    from zoo.cli.pictures import check_png, read_images, save_grid
+    from zoo.cli.sample import set_steps
+    from zoo.likelihood import AncestralModel, PosteriorThenPrior, Recording, SamplePosterior, from_levels, to_levels
+    from zoo.likelihood.latents import site_kl
+    from zoo.likelihood.terms import nats_to_bits_per_dim
+
+    path = check_png(output)
+    model = load(checkpoint).network
+    if not isinstance(model, AncestralModel):
+        raise UserError(f"{checkpoint}: {type(model).__name__} has no latents to keep")
+    set_steps(model, steps)
+    x = read_images(images or [], dataset, split, n, model.image_shape)
+    rows = [from_levels(to_levels(x, model.bits), model.bits)]
+    with torch.inference_mode():
+        seen = Recording(SamplePosterior())
+        model.ancestral_pass(seen, x)
+        spent = [nats_to_bits_per_dim(site_kl(site).mean(), x[0].numel()).item() for site in seen.sites]
+        for k in _kept(keep, seen.sites):
+            torch.manual_seed(seed)
+            pixels = model.ancestral_pass(PosteriorThenPrior(k, temperature), x)
+            rows.append(from_levels(pixels.sample(), model.bits))
+            last = f", the last one {seen.sites[k - 1].name}" if k else ""
+            print(f"row {len(rows)}: {k} of {len(spent)} groups kept{last}: {sum(spent[:k]):.4f} bits/dim")
+    save_grid(torch.cat(rows), path, columns=len(x))
+    print(f"{path}: {len(x)} image(s), {len(rows) - 1} reconstruction(s) of each")
+
+
+def _kept(keep: list[int] | None, sites: "list[LatentSite]") -> list[int]:
+    """How many groups each row keeps."""
+    if keep is not None:
+        for k in keep:
+            if not 0 <= k <= len(sites):
+                raise UserError(f"--keep {k}: expected 0 to {len(sites)}, the number of groups of this model")
+        return keep
+    shapes = [_shape(site) for site in sites]
+    ends = [k for k in range(1, len(sites) + 1) if k == len(sites) or shapes[k] != shapes[k - 1]]
+    if len(ends) == 1 and len(sites) > 1:  # all groups have one size (a diffusion model): equal shares
+        rows = min(MOST_ROWS, len(sites))
+        ends = [round(len(sites) * (row + 1) / rows) for row in range(rows)]
+    return ends
+
+
+def _shape(site: "LatentSite") -> tuple[int, ...]:
+    """Shape of a site's latents, or of its codes."""
+    from zoo.likelihood.latents import PointMass
+
+    value = site.posterior.codes if isinstance(site.posterior, PointMass) else site.prior.mean
+    return tuple(value.shape)
+
+
+def run(argv: list[str]) -> int:
+    """Run `zoo reconstruct` with these arguments."""
+    from zoo.cli.functions import call
+
+    return call(reconstruct, argv, "reconstruct", positional=("checkpoint", "images"))

@@ -1,0 +1,100 @@
+"""`zoo sample`: draw images from a model."""
+
+import inspect
+from typing import TYPE_CHECKING, Any
+
+from zoo.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from zoo.likelihood import LikelihoodModel
+
+
+def sample(
+    checkpoint: str,
+    output: str = "samples.png",
+    n: int = 16,
+    temperature: list[float] = [1.0],  # noqa: B006 (a default for the parser, never changed)
+    label: int | None = None,
+    guidance_mean: float = 0.0,
+    guidance_std: float = 0.0,
+    steps: int = 0,
+    columns: int | None = None,
+    batch_size: int = 16,
+    seed: int = 0,
+) -> None:
+    """Draw images from a model into one PNG grid.
+
+    Args:
+        checkpoint: path or name of a checkpoint.
+        output: PNG file to write.
+        n: images at each temperature.
+        temperature: of the latents, as a list like [1.0,0.9,0.8]; each one starts a new row and uses the same noise.
+        label: class to draw, for conditional models.
+        guidance_mean: strength of guidance of the means, for latent VAEs.
+        guidance_std: strength of guidance of the standard deviations, for latent VAEs.
+        steps: sampling steps, for models that have a choice (VDM); 0 keeps the model's own.
+        columns: images in a row; null chooses.
+        batch_size: images drawn at once.
+        seed: of the noise.
+    """
+    import torch
+
+    from zoo.checkpoints import load
+    from zoo.cli.pictures import check_png, save_grid
+
+    path = check_png(output)
+    if n < 1 or batch_size < 1:
+        raise UserError(f"--n {n} --batch_size {batch_size}: expected at least 1")
+    if any(value < 0 for value in temperature) or not temperature:
+        raise UserError(f"--temperature {temperature}: expected numbers of at least 0, like [1.0,0.8]")
+    model = load(checkpoint).network
+    set_steps(model, steps)
+    options = _guidance(model, guidance_mean, guidance_std)
+    labels = None if label is None else torch.full((n,), label)
+    columns = columns or (n if len(temperature) > 1 else None)
+    rows = []
+    for value in temperature:
+        torch.manual_seed(seed)
+        drawn = [_draw(model, min(batch_size, n - i), value, labels, options) for i in range(0, n, batch_size)]
+        blank = -n % columns if columns else 0  # a temperature's last row is filled up
+        rows += [*drawn, torch.full((blank, *drawn[0].shape[1:]), 255, dtype=torch.uint8)]
+    save_grid(torch.cat(rows), path, columns)
+    print(f"{path}: {n} image(s) at temperature {', '.join(f'{value:g}' for value in temperature)}")
+
+
+def _draw(model: "LikelihoodModel", n: int, temperature: float, labels: "Tensor | None", options: dict) -> "Tensor":
+    import torch
+
+    with torch.inference_mode():
+        return model.sample(n, temperature, None if labels is None else labels[:n], **options)
+
+
+def _guidance(model: "LikelihoodModel", mean: float, std: float) -> dict[str, Any]:
+    """Arguments of guided sampling, if any is asked for."""
+    options = {name: value for name, value in (("guidance_mean", mean), ("guidance_std", std)) if value}
+    unknown = sorted(options.keys() - inspect.signature(model.sample).parameters.keys())
+    if unknown:
+        raise UserError(f"--{unknown[0]}: {type(model).__name__} has no guidance; leave the option out")
+    return options
+
+
+def set_steps(model: "LikelihoodModel", steps: int) -> None:
+    """Choose the number of steps of a model that has the choice.
+
+    Raises:
+        UserError: if it has none.
+    """
+    if not steps:
+        return
+    if steps < 1 or not hasattr(model, "coding_steps"):
+        raise UserError(f"--steps {steps}: {type(model).__name__} has no such choice; leave the option out")
+    model.coding_steps = steps
+
+
+def run(argv: list[str]) -> int:
+    """Run `zoo sample` with these arguments."""
+    from zoo.cli.functions import call
+
+    return call(sample, argv, "sample", positional=("checkpoint",))
