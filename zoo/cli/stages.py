@@ -9,11 +9,12 @@ A configuration with a top-level list `stages:` is run in order, each stage in i
 Anywhere in a stage, the text `stage:NAME` stands for the result of an earlier stage, and `spec:NAME` for the
 description of its network (`spec:NAME.init_args.head` for a part of it). `weights` maps a submodule to `stage:NAME`, or
 to `stage:NAME/part` for a submodule of that stage's network. A stage that is finished is not run again; an interrupted
-fit continues from its last checkpoint.
+fit continues from its last checkpoint. `--given NAME=CHECKPOINT` takes a checkpoint in place of a stage.
 """
 
 import hashlib
 import importlib
+import itertools
 import json
 import os
 import re
@@ -29,7 +30,7 @@ from typing_extensions import override
 
 from zoo.checkpoints import store
 from zoo.errors import UserError, closest
-from zoo.files import atomic_path
+from zoo.files import atomic_path, sha256_file
 
 Stage = dict[str, Any]
 DONE = "done.json"
@@ -42,8 +43,9 @@ def run_stages(path: Path | str, argv: list[str]) -> int:
 
     Args:
         path: the configuration.
-        argv: `--stage NAME` runs one stage alone; `--run_dir DIR` chooses the folder (default: runs/<name of the
-            file>); everything else is handed to every fit.
+        argv: `--stage NAME` runs one stage alone; `--given NAME=CHECKPOINT` takes a checkpoint in place of a stage;
+            `--run_dir DIR` chooses the folder (default: runs/<name of the file>); everything else is handed to every
+            fit.
 
     Returns:
         0.
@@ -54,17 +56,19 @@ def run_stages(path: Path | str, argv: list[str]) -> int:
     from zoo.cli.lightning import option, read_config, without_option
 
     if any(word in argv for word in ("--help", "-h")):
-        print(f"usage: zoo fit --config {path} [--stage NAME] [--run_dir DIR] [OPTIONS OF EVERY FIT]\n\n{__doc__}")
+        options = "[--stage NAME] [--given NAME=CHECKPOINT] [--run_dir DIR] [OPTIONS OF EVERY FIT]"
+        print(f"usage: zoo fit --config {path} {options}\n\n{__doc__}")
         return 0
     stages = _checked(read_config(Path(path))["stages"], path)
     root = Path(option(argv, "--run_dir") or Path("runs") / Path(path).stem)
     wanted = option(argv, "--stage")
-    for name in ("--run_dir", "--stage", "--ckpt_path"):
-        argv = without_option(argv, name)
     names = [stage["name"] for stage in stages]
+    given = _given(argv, names, path)
+    for name in ("--run_dir", "--stage", "--ckpt_path", "--given"):
+        argv = without_option(argv, name)
     if wanted is not None and wanted not in names:
         raise UserError(f"--stage {wanted}: no such stage in {path}; {closest(wanted, names)}")
-    run = Run(root, stages, argv)
+    run = Run(root, stages, argv, given)
     for number, stage in enumerate(stages, 1):
         if wanted in (None, stage["name"]):
             print(f"stage {number}/{len(stages)}: {stage['name']}")
@@ -75,6 +79,19 @@ def run_stages(path: Path | str, argv: list[str]) -> int:
             shutil.copyfile(last, temporary)
         print(f"{root / RESULT}: the finished model")
     return 0
+
+
+def _given(argv: list[str], names: list[str], path: Path | str) -> dict[str, Path]:
+    """Checkpoints that stand for stages: `--given NAME=CHECKPOINT`, as often as wanted."""
+    joined = [word.partition("=")[2] for word in argv if word.startswith("--given=")]
+    values = [after for word, after in itertools.pairwise(argv) if word == "--given"]
+    given = {}
+    for value in [*joined, *values]:
+        name, _, checkpoint = value.partition("=")
+        if name not in names or not checkpoint:
+            raise UserError(f"--given {value}: expected NAME=CHECKPOINT with a stage of {path}; {closest(name, names)}")
+        given[name] = store.resolve(checkpoint)
+    return given
 
 
 def _checked(stages: Any, path: Path | str) -> list[Stage]:
@@ -100,10 +117,11 @@ class Run:
         root: the folder.
         stages: all stages, in order.
         argv: options handed to every fit.
+        given: stages that are not run, and the checkpoint that each one's result is instead.
     """
 
-    def __init__(self, root: Path, stages: list[Stage], argv: list[str]) -> None:
-        self.root, self.argv = root, argv
+    def __init__(self, root: Path, stages: list[Stage], argv: list[str], given: dict[str, Path] | None = None) -> None:
+        self.root, self.argv, self.given = root, argv, given or {}
         self.stages = {stage["name"]: stage for stage in stages}
 
     # -- what is there ------------------------------------------------------------------------------------------------
@@ -114,6 +132,8 @@ class Run:
 
     def fingerprint(self, stage: Stage) -> str:
         """Digest of a stage's configuration and of everything it refers to."""
+        if stage["name"] in self.given:
+            return sha256_file(self.given[stage["name"]])
         names = sorted(set(_references(stage)))
         inputs = [self.fingerprint(self._earlier(name, stage)) for name in names]
         options = self.argv if "model" in stage else []
@@ -133,6 +153,8 @@ class Run:
         Raises:
             UserError: if it was run with another one.
         """
+        if stage["name"] in self.given:
+            return True
         path = self.folder(stage["name"]) / DONE
         if not path.is_file():
             return False
@@ -150,6 +172,8 @@ class Run:
         Raises:
             UserError: if it is not finished.
         """
+        if name in self.given:
+            return self.given[name]
         if not self.finished(self.stages[name]):
             raise UserError(f"stage {name!r} has not been run in {self.root}; run it first (--stage {name})")
         return Path(json.loads((self.folder(name) / DONE).read_text())["result"])
