@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from zoo.data.sources import HOSTS, SourceFile, source_files
-from zoo.data.splits import OFFICIAL, HoldOut, Keep, SplitRule
+from zoo.data.splits import DROP, OFFICIAL, Divide, HoldOut, Keep, SplitRule
 
 
 @dataclass(frozen=True)
@@ -171,6 +171,12 @@ DATASETS: dict[str, DatasetSpec] = {
             ),
             "efficient-vdvae": _half_test("mnist-half-test"),
             "full": FULL,
+            "test-only": SplitRule(
+                "only the 10,000 test digits: numpy RandomState(0).permutation, first 1,000 = val, next 1,000 = test, "
+                "other 8,000 = train",
+                {"train": Keep(DROP), "test": Divide(1000, 1000, seed=0)},
+                variant="mnist-test-only",
+            ),
         },
         licence="CC BY-SA 3.0",
         where=HOSTS["MNIST"],

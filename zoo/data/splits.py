@@ -66,6 +66,30 @@ class HoldOut:
 
 
 @dataclass(frozen=True)
+class Divide:
+    """One part divided into all three splits, in the order of a seed: first validation, then test, the rest trains.
+
+    Args:
+        val: images of the validation split.
+        test: images of the test split.
+        seed: order is numpy's `RandomState(seed).permutation(count)`.
+    """
+
+    val: int
+    test: int
+    seed: int = 0
+
+    def __call__(self, count: int) -> np.ndarray:
+        """Divide; with fewer images than asked for (a limited source) a tenth each is held out."""
+        val, test = (self.val, self.test) if self.val + self.test < count else (max(1, count // 10),) * 2
+        order = np.random.RandomState(self.seed).permutation(count)
+        splits = np.full(count, "train", dtype="U5")
+        splits[order[:val]] = "val"
+        splits[order[val : val + test]] = "test"
+        return splits
+
+
+@dataclass(frozen=True)
 class SplitRule:
     """A named way to split a source."""
 
