@@ -22,6 +22,7 @@ class TableInfo(NamedTuple):
 
 TABLES: dict[str, TableInfo] = {
     "nll": TableInfo("zoo.benchmarks.tables.nll", "published and measured bits/dim (MNIST: nats), 5 and 8 bits"),
+    "demo": TableInfo("zoo.benchmarks.tables.demo", "shipped models and classical codecs on the bundled photographs"),
     "compute": TableInfo("zoo.benchmarks.tables.compute", "parameters, FLOPs and activation bytes of every config"),
     "lossless": TableInfo("zoo.benchmarks.tables.lossless", "estimated and coded bits/dim beside classical codecs"),
     "codes": TableInfo("zoo.benchmarks.tables.codes", "priors over codes: nats per code, never in a bits/dim column"),

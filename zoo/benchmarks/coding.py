@@ -1,0 +1,57 @@
+"""Real files of a model beside the estimate for the same images, as fields of a record."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+
+from zoo.benchmarks.evaluator import Evaluation, Settings, SeveralEstimators
+from zoo.checkpoints.store import Loaded, load
+from zoo.errors import UserError
+from zoo.likelihood import AncestralModel
+
+PASSES = 4  # draws of the estimate that the files are held against
+
+
+def code_tiles(loaded: Loaded, tiles: Tensor, steps: int = 0, batch_size: int = 16) -> dict[str, Any]:
+    """Encode tiles, decode them, and price the same tiles.
+
+    Args:
+        loaded: a checkpoint.
+        tiles: (N, C, H, W) uint8 of the model's size.
+        steps: number of steps of a model that has the choice; the estimate is then that of the same number.
+        batch_size: tiles coded at once.
+
+    Returns:
+        The fields `coded_*`, `encode_rate` and `decode_rate` of a record.
+
+    Raises:
+        UserError: the model cannot code, or a decoded tile differs from the original.
+    """
+    from zoo.codec import measure
+
+    if not isinstance(loaded.network, AncestralModel):
+        raise UserError(f"{type(loaded.network).__name__} has no ancestral pass")
+    if steps and hasattr(loaded.network, "coding_steps"):
+        loaded = load(loaded.path, **{**loaded.spec["init_args"], "coding_steps": steps})
+    found = measure(loaded.network, loaded.identity, tiles, batch_size=batch_size)
+    if not found.exact:
+        raise UserError("a decoded tile differs from the original")
+    return {
+        "coded_net": found.report.net,
+        "coded_gross": found.report.gross,
+        "coded_images": found.images,
+        "coded_estimate": estimate(loaded.network, tiles, steps),
+        "encode_rate": found.images / found.encode_seconds,
+        "decode_rate": found.images / found.decode_seconds,
+    }
+
+
+def estimate(network: AncestralModel, tiles: Tensor, steps: int = 0) -> float:
+    """Bits/dim of these tiles by the evaluator, averaged over several draws."""
+    several = steps > 0 and hasattr(network, "coding_steps") and isinstance(network, SeveralEstimators)
+    evaluation = Evaluation(network, Settings(PASSES, estimator=f"steps-{steps}" if several else ""))
+    for number, batch in enumerate(tiles.split(32)):
+        evaluation.update(batch, None, number)
+    return evaluation.summary().bits_per_dim

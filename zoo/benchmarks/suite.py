@@ -1,0 +1,283 @@
+"""`zoo bench --suite demo`: everything the zoo does, on bundled photographs, in a few minutes on two cores."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from zoo.benchmarks import records as store
+from zoo.benchmarks.records import Line, Measurement, Record
+from zoo.errors import UserError
+from zoo.files import atomic_path
+
+if TYPE_CHECKING:
+    from zoo.checkpoints.store import Loaded
+
+DATASET = "photos"
+BATCH = 32
+STEPS = 50  # of models whose number of steps is a choice: for samples and files
+PATIENCE = 12.0  # seconds per checkpoint after which no more tiles are coded
+
+
+@dataclass(frozen=True)
+class Folder:
+    """Where the demo writes."""
+
+    root: Path
+
+    @property
+    def records(self) -> Path:
+        """JSON lines, one file per checkpoint."""
+        return self.root / "records"
+
+    @property
+    def samples(self) -> Path:
+        """Grids of drawn images."""
+        return self.root / "samples"
+
+    @property
+    def leaderboard(self) -> Path:
+        """The tables in markdown."""
+        return self.root / "leaderboard.md"
+
+
+def demo(output: str = "demo", train: bool = False, tiles: int = 64, samples: int = 16, only: str = "") -> None:
+    """Price, code and sample with every checkpoint that ships; compare with classical codecs; show a short fit.
+
+    Args:
+        output: folder to write to.
+        train: train all of configs/demo again first (hours) and use those checkpoints.
+        tiles: 32x32 tiles to send through real files per checkpoint; 0 = none.
+        samples: images to draw per checkpoint; 0 = none.
+        only: use only checkpoints whose name contains this, and run nothing else.
+    """
+    from rich.console import Console
+
+    started = time.perf_counter()
+    folder, console = Folder(Path(output)), Console()
+    folder.root.mkdir(parents=True, exist_ok=True)
+    sources = _sources(folder, train, only)
+    lines: list[Line] = []
+    with _progress(console) as advance:
+        for name, source in advance("checkpoints", sources):
+            lines += _checkpoint(name, source, folder, tiles, samples, advance)
+        if not only:
+            lines += _classical(folder, advance)
+    _tables(lines, folder, console)
+    if not only:
+        _short_fit(folder, console)
+    _where(folder, console, time.perf_counter() - started)
+
+
+def _sources(folder: Folder, train: bool, only: str) -> list[tuple[str, str]]:
+    """Names and checkpoints to use: those that ship, or freshly trained ones."""
+    from zoo.checkpoints.store import names
+
+    if train:
+        return [
+            (path.stem.replace("_", "-"), str(_fit(path, folder.root / "runs" / path.stem, [])))
+            for path in sorted(_configs().glob("*.yaml"))
+            if only in path.stem.replace("_", "-")
+        ]
+    found = [(name, name) for name in names() if only in name]
+    if not found:
+        raise UserError(
+            f"no checkpoint{f' with {only!r} in its name' if only else ''} ships with this installation; "
+            "`zoo bench --suite demo --train` trains them"
+        )
+    return found
+
+
+def _configs() -> Path:
+    """The folder of the demo's configurations, here or in the repository the package runs from.
+
+    Raises:
+        UserError: neither place has one.
+    """
+    for root in (Path.cwd(), Path(__file__).resolve().parents[2]):
+        if (root / "configs" / "demo").is_dir():
+            return root / "configs" / "demo"
+    raise UserError("configs/demo: not found here; run the command in a clone of the repository")
+
+
+def _checkpoint(
+    name: str, source: str, folder: Folder, tiles: int, samples: int, advance: Callable[..., Any]
+) -> Iterator[Line]:
+    """Price the test split, code a part of it, draw samples; every result is written as soon as it is there."""
+    from zoo.benchmarks.evaluator import Settings, evaluate, split_loader
+    from zoo.checkpoints import load
+
+    loaded = load(source)
+    network: Any = loaded.network
+    loader = split_loader(DATASET, "test", network.image_shape, BATCH)
+    with advance(f"{name}: pricing", total=loader.plan.num_samples) as step:
+        record = evaluate(
+            network, loader, Settings(), progress=step, config=name, checkpoint=loaded.path.name, spec=loaded.spec
+        )
+    if tiles and record.scope == "pixels":
+        with advance(f"{name}: real files", total=tiles) as step:
+            record = _coded(record, loaded, tiles, step)
+    target = folder.records / f"{name}.jsonl"
+    target.unlink(missing_ok=True)
+    store.append(target, record)
+    if samples and record.scope == "pixels":
+        with advance(f"{name}: samples", total=samples) as step:
+            _samples(network, folder.samples / f"{name}.png", samples)
+            step(samples)
+    yield record
+
+
+def first_tiles(shape: Sequence[int], count: int) -> Any:
+    """The first tiles of the test split, (count, C, H, W) uint8."""
+    from zoo.benchmarks.evaluator import split_loader
+
+    return next(iter(split_loader(DATASET, "test", shape, count)))[0]
+
+
+def _coded(record: Record, loaded: Loaded, tiles: int, step: Callable[[int], None]) -> Record:
+    """The record with what real files of the first tiles took; fewer tiles if the model is slow."""
+    from zoo.benchmarks.coding import code_tiles
+
+    done = 0
+    for count in sorted({min(16, tiles), tiles}):
+        started = time.perf_counter()
+        try:
+            coded = code_tiles(loaded, first_tiles(loaded.network.image_shape, count), STEPS)
+        except UserError as error:
+            return dataclasses.replace(record, note=f"{record.config}: not coded, {error}")
+        record = dataclasses.replace(record, **coded)
+        step(count - done)
+        done = count
+        if (time.perf_counter() - started) * tiles / count > PATIENCE:
+            break
+    return record
+
+
+def _samples(network: Any, path: Path, count: int) -> None:
+    """Write a grid of drawn images."""
+    import torch
+    from PIL import Image
+
+    from zoo.benchmarks.baselines import montage
+
+    if hasattr(network, "coding_steps"):
+        network.coding_steps = STEPS
+    with torch.inference_mode(), torch.random.fork_rng():
+        torch.manual_seed(0)
+        images = network.sample(count).permute(0, 2, 3, 1).numpy()  # (N, H, W, C)
+    with atomic_path(path) as temporary:
+        Image.fromarray(montage(images).squeeze()).save(temporary, format="PNG")
+
+
+def _classical(folder: Folder, advance: Callable[..., Any]) -> list[Measurement]:
+    """What PNG, WebP and, if installed, JPEG XL need for the test split at both depths."""
+    from PIL import Image
+
+    from zoo.benchmarks import baselines
+    from zoo.data.locate import locate
+    from zoo.data.packed import PackedSplit
+
+    split = PackedSplit(locate(DATASET), "test")
+    images = split.images(range(len(split)))  # (N, H, W, C)
+    identity = {"dataset": DATASET, "split": "test", "digest": split.info.sha256}
+    found = []
+    with advance("classical codecs", total=2 * len(baselines.available())) as step:
+        for bits in (8, 5):
+            found += baselines.measure(images, bits, 32, identity, progress=lambda _: step(1))
+    target = folder.records / "classical.jsonl"
+    target.unlink(missing_ok=True)
+    for line in found:
+        store.append(target, line)
+    with atomic_path(folder.samples / "photographs.png") as path:
+        Image.fromarray(baselines.montage(baselines.tiles_of(images, 32)[:: len(images) // 4][:16])).save(path)
+    return found
+
+
+def _tables(lines: Sequence[Line], folder: Folder, console: Any) -> None:
+    """Print the demo's table, and write it with the published numbers as a leaderboard."""
+    from zoo.benchmarks import references, render
+    from zoo.benchmarks.tables import demo as demo_table
+    from zoo.benchmarks.tables import nll
+
+    known = references.load()
+    table = demo_table.build(lines, known)
+    console.print()
+    render.print_rich(table)
+    text = render.render(table, "markdown") + "\n" + render.render(nll.build(lines, known), "markdown")
+    with atomic_path(folder.leaderboard) as path:
+        path.write_text(text, encoding="utf-8")
+
+
+def _short_fit(folder: Folder, console: Any) -> None:
+    """Train for a minute with the real command, from scratch, so that its logs can be looked at."""
+    config = _configs() / "vdvae_photos_8bit.yaml"
+    if not config.is_file():
+        console.print(f"{config} is missing: no training shown")
+        return
+    console.print("\n[bold]A short training run[/], from scratch, to show `zoo fit` at work")
+    short = ["--trainer.max_steps=40", "--trainer.val_check_interval=20", "--trainer.log_every_n_steps=5"]
+    short += ["--model.warmup_steps=10", "--model.grid_every=20", "--trainer.limit_val_batches=2"]
+    _fit(config, folder.root / "fit", short)
+
+
+def _fit(config: Path, run: Path, options: Sequence[str]) -> Path:
+    """Run `zoo fit` as a user would and return the checkpoint it writes.
+
+    Raises:
+        UserError: it failed; its own message stands above.
+    """
+    import shutil
+
+    if options:
+        shutil.rmtree(run, ignore_errors=True)  # a demonstration; real runs are continued, never removed
+    resume = ["--ckpt_path", "last"] if (run / "last.ckpt").exists() else []
+    command = [sys.executable, "-m", "zoo", "fit", "--config", str(config), "--run_dir", str(run), *resume, *options]
+    print("$ zoo " + " ".join(command[3:]), flush=True)
+    if subprocess.run(command, check=False, env=os.environ | {"OMP_WAIT_POLICY": "PASSIVE"}).returncode != 0:
+        raise UserError(f"zoo fit --config {config} failed; its message stands above")
+    return run / "last.safetensors"
+
+
+def _where(folder: Folder, console: Any, seconds: float) -> None:
+    """List what was written."""
+    console.print(f"\n[bold]Done in {seconds / 60:.1f} minutes.[/] Written:")
+    for path, what in (
+        (folder.leaderboard, "the table above, and published beside measured numbers"),
+        (folder.records, "records, one JSON line a number"),
+        (folder.samples, "samples of every checkpoint; photographs.png for comparison"),
+        (folder.root / "fit", "the training run: `tensorboard --logdir` shows its curves and grids"),
+        (folder.root / "runs", "training runs of --train"),
+    ):
+        if path.exists():
+            console.print(f"  {path}  {what}", soft_wrap=True)
+
+
+@contextmanager
+def _progress(console: Any) -> Iterator[Callable[..., Any]]:
+    """A progress display; the function it gives makes bars.
+
+    `advance(text, items)` iterates with a bar; `with advance(text, total=n) as step` gives a function that moves it.
+    """
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console) as progress:
+
+        @contextmanager
+        def bar(text: str, total: int) -> Iterator[Callable[[int], None]]:
+            task = progress.add_task(text, total=total)
+            yield lambda count: progress.advance(task, count)
+            progress.update(task, completed=total)
+
+        def advance(text: str, items: Sequence[Any] | None = None, total: int = 0) -> Any:
+            return bar(text, total) if items is None else progress.track(items, description=text)
+
+        yield advance
