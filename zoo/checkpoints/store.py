@@ -79,7 +79,7 @@ def build(spec: Spec) -> nn.Module:
 
     import zoo.models
 
-    spec = _qualified(spec)
+    spec = qualified(spec)
     module, _, name = spec["class_path"].rpartition(".")
     if module == "zoo.models" and not hasattr(zoo.models, name):
         raise UserError(f"unknown model {name!r}; {closest(name, list(zoo.models.__all__))}")
@@ -96,10 +96,10 @@ def _first_line(error: Exception) -> str:
     return " ".join(lines)[:300]
 
 
-def _qualified(node: Any) -> Any:
+def qualified(node: Any) -> Any:
     """The spec with short class names completed; refuses classes from elsewhere at any depth."""
     if isinstance(node, Mapping):
-        node = {key: _qualified(value) for key, value in node.items()}
+        node = {key: qualified(value) for key, value in node.items()}
         path = node.get("class_path")
         if isinstance(path, str):
             node["class_path"] = path if "." in path else f"zoo.models.{path}"
@@ -107,7 +107,7 @@ def _qualified(node: Any) -> Any:
                 raise UserError(f"class {path!r}: a checkpoint may only name classes of the zoo (zoo.models....)")
         return node
     if isinstance(node, (list, tuple)):
-        return [_qualified(value) for value in node]
+        return [qualified(value) for value in node]
     return node
 
 
@@ -152,7 +152,7 @@ def save(
         )
     weights = network.state_dict() if isinstance(network, nn.Module) else network
     stored = {name: _stored(tensor, dtype) for name, tensor in weights.items()}
-    header = {"format": FORMAT, "network": _qualified(spec), "meta": dict(meta or {})}
+    header = {"format": FORMAT, "network": qualified(spec), "meta": dict(meta or {})}
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(path) as temporary:
         save_file(stored, str(temporary), metadata={"zoo": json.dumps(header, sort_keys=True)})
@@ -252,7 +252,7 @@ def load(source: str | Path, **overrides: Any) -> Loaded:
     """
     path = resolve(source)
     contents = read(path)
-    spec = _qualified(contents.spec)
+    spec = qualified(contents.spec)
     spec["init_args"] = {**spec.get("init_args", {}), **overrides}
     network = build(spec)
     fit_weights(network, contents.weights, str(path))

@@ -157,7 +157,9 @@ def _open(argv: list[str], command: str) -> Subject | None:
         raise UserError(f"zoo {command}: name a checkpoint with --ckpt_path (a file, a run folder or a shipped name)")
     path = store.resolve(source)
     contents = store.read(path)
-    defaults = [f"--model.network={json.dumps(contents.spec)}"]
+    trusted = option(argv, "--model.network") or option(argv, "--config")
+    spec = contents.spec if trusted else store.qualified(contents.spec)
+    defaults = [f"--model.network={json.dumps(spec)}"]
     for key, value in _data(path, contents.meta).items():
         defaults.append(f"--data.{key}={value if isinstance(value, str) else json.dumps(value)}")
     cli = ZooCLI([*defaults, *without_option(argv, "--ckpt_path")], command)

@@ -107,6 +107,9 @@ def export(cli: Any, run_dir: Path) -> None:
     if not hasattr(cli.model, "network"):
         return
     spec = dict(cli.model.hparams)["network"]
+    if not str(spec["class_path"]).startswith("zoo."):
+        print(f"{run_dir / LAST}: the trained model; only classes of the zoo are exported as {EXPORT}")
+        return
     trainer = cli.trainer
     meta = {
         "run": run_dir.name,
