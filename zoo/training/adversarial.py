@@ -8,6 +8,7 @@ H x W image size.
 from __future__ import annotations
 
 import math
+import warnings
 from typing import Any, Literal
 
 import lightning.pytorch as pl
@@ -105,7 +106,12 @@ class LitAutoencoder(pl.LightningModule):
         decay_steps: int | None = None,
     ) -> None:
         super().__init__()
-        self.save_hyperparameters()
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Attribute 'network' is an instance of")
+            self.save_hyperparameters()  # under the command line `network` is its description
+        if isinstance(self.hparams["network"], nn.Module):  # in Python an object, which a checkpoint must not carry
+            self._hparams.pop("network")
+            self._hparams_initial.pop("network")
         self.automatic_optimization = False
         if not hasattr(network, "training_pass"):
             raise UserError(
