@@ -56,7 +56,8 @@ def test_table_shows_what_was_measured_beside_the_paper(checkpoint, tmp_path, gr
     published, measured = as_dict(table)["sections"]
     assert [row[0]["value"] for row in measured["rows"]] == [50.0, 100.0]
     assert published["rows"][-1][1]["value"] == 4433.0
-    assert len(Image.open(picture).getcolors(1 << 20)) > 3
+    with Image.open(picture) as image:
+        assert len(image.getcolors(1 << 20)) > 3
     again = pruning.build(read(saved), references.load())
     assert as_dict(again)["sections"] == as_dict(table)["sections"]
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -70,8 +72,7 @@ def train(
         training: further arguments of `LitLikelihood`.
     """
     started = time.perf_counter()
-    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Lightning's advice about workers and log intervals
+    with torch.random.fork_rng(devices=[]), _quiet():
         pl.seed_everything(seed, verbose=False)
         network = build(dict(spec))
         if not isinstance(network, LikelihoodModel):
@@ -86,6 +87,22 @@ def train(
         except (UserError, ValueError):  # stopped after too many skips, or latents without a finite scale
             diverged = True
     return Run(network.eval(), norms.norms, module.skipped_total, diverged, time.perf_counter() - started)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep Lightning's remarks on hardware, workers and log intervals out of a table."""
+    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
+    levels = [logger.level for logger in loggers]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        try:
+            yield
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)
 
 
 def _trainer(steps: int, callback: pl.Callback) -> pl.Trainer:

@@ -59,8 +59,8 @@ def build(
         name="stability",
         title="Gradient smoothing: softplus standard deviations with beta below 1",
         intro=[
-            "Hazami et al. (2022), section 5. A skipped update is one whose gradient norm (of the nats/dim loss) reaches "
-            "the threshold; weights and moments then stay as they are."
+            "Hazami et al. (2022), section 5. A skipped update is one whose gradient norm (of the nats/dim loss) "
+            "reaches the threshold; weights and moments then stay as they are."
         ],
         sections=[*_published(references), *_measured(lines)],
         notes=["Published runs are hundreds of thousands of steps of full-size networks; ours are short and small."],

@@ -1,0 +1,183 @@
+"""One model and data set at 1 to 8 bits: rate and distortion, bounded and unbounded, meeting and overlapping bins."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from zoo.benchmarks import records as store
+from zoo.benchmarks.depths import free_bits, price_checkpoint, train_all
+from zoo.benchmarks.records import Line, Measurement, of_kind
+from zoo.benchmarks.references import References
+from zoo.benchmarks.render import NOT_PUBLISHED, Column, Section, Table, number, word
+from zoo.errors import UserError
+
+ALL_DEPTHS = [1, 2, 3, 4, 5, 6, 7, 8]
+
+
+def build(
+    records: Sequence[Line],
+    references: References,
+    *,
+    measure: bool = False,
+    checkpoint: str | None = None,
+    dataset: str = "photos",
+    depths: list[int] = ALL_DEPTHS,
+    steps: int = 250,
+    batch_size: int = 8,
+    lr: float = 4e-3,
+    seed: int = 0,
+    limit: int | None = None,
+    save: str = "records/depth.jsonl",
+    plot: str | None = None,
+) -> Table:
+    """Bits/dim by bit depth, and the same weights under the bins of the official 5-bit code.
+
+    Args:
+        records: stored lines.
+        references: published numbers.
+        measure: train a small network at every depth now, with bounded and unbounded scales.
+        checkpoint: price this VDVAE or Efficient-VDVAE checkpoint under both kinds of bins.
+        dataset: what to train and price on.
+        depths: bit depths to measure.
+        steps: optimiser steps of each training.
+        batch_size: images per step.
+        lr: peak learning rate.
+        seed: of weights, data order and noise.
+        limit: price at most this many images of the test file.
+        save: file that measured lines are appended to.
+        plot: PNG file to draw the curves in.
+    """
+    lines = [item for item in of_kind(records, Measurement) if item.table == "depth"]
+    fresh: list[Measurement] = []
+    if measure:
+        options = {"dataset": dataset, "steps": steps, "batch_size": batch_size, "lr": lr, "seed": seed}
+        for item in train_all(depths, limit=limit, **options):
+            store.append(Path(save), item)
+            fresh.append(item)
+    if checkpoint is not None:
+        fresh.append(price_checkpoint(checkpoint, dataset=dataset, seed=seed, limit=limit))
+        store.append(Path(save), fresh[-1])
+    lines += fresh
+    if plot is not None:
+        _plot(lines, plot)
+    return Table(
+        name="depth",
+        title="Bit depth: the same model and images at 1 to 8 bits",
+        intro=[
+            "bits/dim of different depths are about different data and cannot be ranked. `official bins` prices the "
+            "same weights by the official formula: below 8 bits its bins overlap, and the number is no bound."
+        ],
+        sections=[*_published(references), *_trained(lines), *_checkpoints(lines)],
+        notes=[
+            "`given away`: bits/dim by which overlapping bins flatter a distribution much wider than a bin; a sharp "
+            "one on a border can gain up to 1 bit (docs/five_bits.md).",
+        ],
+    )
+
+
+def _published(references: References) -> list[Section]:
+    """The bounded and the unbounded rows of Table 4."""
+    found: dict[tuple[str, int, int], dict[str, float]] = {}
+    for reference in references.select(source="efficient_vdvae", table="4", metric="nll", unit="bits/dim"):
+        if reference.model.startswith("Efficient-VDVAE"):
+            key = (reference.dataset, reference.resolution, reference.bits)
+            found.setdefault(key, {})["unbounded" if "unbounded" in reference.model else "bounded"] = reference.value
+    columns = [Column("data", numeric=False), Column("bits"), Column("bounded"), Column("unbounded")]
+    rows = [
+        [
+            word(f"{dataset} {side}x{side}"),
+            number(bits, 0),
+            *(number(values.get(kind), 2, NOT_PUBLISHED) for kind in ("bounded", "unbounded")),
+        ]
+        for (dataset, side, bits), values in found.items()
+    ]
+    note = "Overlapping bins at 5 bits."
+    return [Section("Published, Table 4: lower limit of the mixture's scale", columns, rows, note)] if rows else []
+
+
+Variants = dict[tuple[str, str], Measurement]
+
+
+def _groups(lines: Sequence[Measurement]) -> dict[tuple[Any, ...], dict[int, Variants]]:
+    """Latest line of every depth and variant, by the settings of the training."""
+    groups: dict[tuple[Any, ...], dict[int, Variants]] = {}
+    for item in lines:
+        s = item.settings
+        if "steps" in s:
+            key = (item.subject, s["dataset"], s["steps"], s["batch_size"], s["lr"], s["seed"])
+            by_depth = groups.setdefault(key, {})
+            by_depth.setdefault(int(s["bits"] or 0), {})[str(s["limit"]), str(s["trained_with"])] = item
+    return groups
+
+
+_CELLS: tuple[tuple[str, tuple[str, str], str], ...] = (
+    ("bounded", ("bounded", "normalised"), "bits_per_dim"),
+    ("unbounded", ("unbounded", "normalised"), "bits_per_dim"),
+    ("rate", ("unbounded", "normalised"), "rate"),
+    ("distortion", ("unbounded", "normalised"), "distortion"),
+    ("bounded, official bins", ("bounded", "normalised"), "official_bits_per_dim"),
+    ("unbounded, official bins", ("unbounded", "normalised"), "official_bits_per_dim"),
+    ("trained on official bins, official bins", ("unbounded", "efficient_vdvae"), "official_bits_per_dim"),
+    ("trained on official bins, meeting bins", ("unbounded", "efficient_vdvae"), "bits_per_dim"),
+)
+
+
+def _trained(lines: Sequence[Measurement]) -> list[Section]:
+    """The short trainings, one row per depth."""
+    sections = []
+    for (subject, dataset, steps, batch_size, lr, seed), by_depth in _groups(lines).items():
+        columns = [Column("bits"), *(Column(name) for name, _, _ in _CELLS), Column("given away")]
+        rows = []
+        for bits, variants in sorted(by_depth.items()):
+            cells = [number(bits, 0)]
+            for _, variant, name in _CELLS:
+                item = variants.get(variant) or (variants.get((variant[0], "normalised")) if bits == 8 else None)
+                cells.append(number(None if item is None else item.values.get(name)))
+            rows.append([*cells, number(free_bits(bits))])
+        title = f"Measured: {subject}, {dataset} 32x32, {steps:,} steps"
+        note = f"Batch size {batch_size}, learning rate {lr:g}, seed {seed}; rate and distortion of the unbounded run."
+        sections.append(Section(title, columns, rows, note))
+    return sections
+
+
+def _checkpoints(lines: Sequence[Measurement]) -> list[Section]:
+    """Checkpoints under both kinds of bins."""
+    latest = {(item.subject, item.settings["dataset"]): item for item in lines if "steps" not in item.settings}
+    names = ("bits", "meeting bins", "±", "official bins", "difference", "given away")
+    columns = [Column("checkpoint", numeric=False), Column("images", numeric=False), *(Column(name) for name in names)]
+    rows = []
+    for (subject, dataset), item in latest.items():
+        v, bits = item.values, int(item.settings["bits"] or 0)
+        prices = [number(bits, 0), number(v["bits_per_dim"]), number(v["standard_error"])]
+        gap = v["bits_per_dim"] - v["official_bits_per_dim"]
+        prices += [number(v["official_bits_per_dim"]), number(gap, 4), number(free_bits(bits), 4)]
+        rows.append([word(subject), word(f"{v['images']:.0f} of {dataset}/{item.settings['split']}"), *prices])
+    return [Section("Measured: the same weights under both kinds of bins", columns, rows)] if rows else []
+
+
+def _plot(lines: Sequence[Measurement], path: str) -> None:
+    """Bound, rate, distortion and the official number against depth, of the last group."""
+    from zoo.benchmarks.plot import Line as Curve
+    from zoo.benchmarks.plot import draw_lines
+
+    groups = _groups(lines)
+    if not groups:
+        raise UserError("--plot: nothing is measured yet; give --measure as well")
+    key, by_depth = list(groups.items())[-1]
+    curves = []
+    for position, (name, variant, value) in enumerate(_CELLS):
+        found = [
+            (bits, variants[variant].values.get(value))
+            for bits, variants in sorted(by_depth.items())
+            if variant in variants
+        ]
+        points = [(float(bits), height) for bits, height in found if height is not None]
+        if position in (1, 2, 3, 5, 6):
+            curves.append(
+                Curve(name.replace("trained on official bins, ", "trained on "), points, position not in (1, 6))
+            )
+    title = f"{key[0]}, {key[1]} 32x32, {key[2]:,} steps"
+    draw_lines(path, curves, title=title, x_label="bits per channel", y_label="bits/dim")
+    print(f"wrote {path}")
