@@ -84,6 +84,12 @@ def test_continues_after_an_interrupt_with_validation_inside_the_epoch(whole, tm
     assert sorted(second.seen) == list(range(8, 18))
 
 
+def test_overfitting_repeats_the_same_batches(tmp_path):
+    module = Listener()
+    trainer(tmp_path, overfit_batches=2, limit_val_batches=0).fit(module, data())
+    assert [module.seen[step] for step in (0, 1)] * 3 == [module.seen[step] for step in range(6)]
+
+
 def test_another_batch_size_inside_an_epoch_is_refused(tmp_path):
     loader = data().train_dataloader()
     iterator = iter(loader)

@@ -178,7 +178,8 @@ class ImageDataModule(pl.LightningDataModule):
         # evaluation never changes an image, so the flag of augmented training is 0 there
         reader = BatchReader(images, plan.window.size, self.pad, self.labels)
         pin = torch.cuda.is_available() if self.pin_memory is None else self.pin_memory
-        return BatchLoader(reader, plan, self.num_workers, pin_memory=pin and training)
+        overfit = training and self.trainer is not None and self.trainer.overfit_batches > 0
+        return BatchLoader(reader, plan, self.num_workers, pin_memory=pin and training, same_epoch=overfit)
 
     def _place(self) -> tuple[int, int]:
         """Rank and number of processes."""

@@ -108,6 +108,7 @@ class BatchLoader:
         plan: makes them.
         num_workers: processes that read ahead; 0 reads in this one (faster up to 64x64).
         pin_memory: hand out page-locked tensors.
+        same_epoch: read epoch 0 again and again (Lightning's `overfit_batches`).
     """
 
     def __init__(
@@ -116,9 +117,11 @@ class BatchLoader:
         plan: TrainingPlan | EvaluationPlan,
         num_workers: int = 0,
         pin_memory: bool = False,
+        same_epoch: bool = False,
     ) -> None:
         self.reader = reader
         self.plan = plan
+        self.same_epoch = same_epoch
         self.num_workers = num_workers
         self.batch_size = plan.batch_size
         self.epoch = 0
@@ -147,7 +150,7 @@ class BatchLoader:
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch that the next iteration reads."""
-        self.epoch = epoch
+        self.epoch = 0 if self.same_epoch else epoch
 
     def resume(self, epoch: int, batches_done: int) -> None:
         """Let the next iteration over `epoch` start behind the batches already done."""
