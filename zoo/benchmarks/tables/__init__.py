@@ -29,6 +29,7 @@ TABLES: dict[str, TableInfo] = {
     "depth": TableInfo("zoo.benchmarks.tables.depth", "one model and data set at 1 to 8 bits"),
     "pruning": TableInfo("zoo.benchmarks.tables.pruning", "share of posteriors kept against the bound"),
     "quality": TableInfo("zoo.benchmarks.tables.quality", "sample and reconstruction quality"),
+    "schedules": TableInfo("zoo.benchmarks.tables.schedules", "noise schedules: variance of the estimated bound"),
     "speed": TableInfo("zoo.benchmarks.tables.speed", "images/s, achieved FLOP/s and share of the machine's peak"),
     "speed_data": TableInfo("zoo.benchmarks.tables.speed_data", "images/s of the data path"),
     "stability": TableInfo("zoo.benchmarks.tables.stability", "skipped updates with and without gradient smoothing"),

@@ -1,0 +1,40 @@
+import pytest
+from PIL import Image
+
+from zoo.benchmarks import records, references, render
+from zoo.benchmarks.tables.schedules import build
+from zoo.checkpoints import build as build_network
+from zoo.checkpoints import save
+from zoo.errors import UserError
+
+SPEC = {
+    "class_path": "zoo.models.VDM",
+    "init_args": {
+        "image_shape": [3, 8, 8],
+        "width": 8,
+        "blocks": 1,
+        "groups": 2,
+        "middle_attention": False,
+        "schedule": "fixed",
+    },
+}
+
+
+def test_checkpoint_is_measured_recorded_and_plotted(tmp_path):
+    checkpoint = save(tmp_path / "tiny.safetensors", SPEC, build_network(SPEC))
+    target, plot = tmp_path / "records.jsonl", tmp_path / "plot.png"
+    table = build([], references.load(), checkpoint=str(checkpoint), images=2, save=str(target), plot=str(plot))
+    (line,) = records.read(target)
+    assert line.values["ratio"] == 1.0  # its own schedule is the linear one
+    assert line.values["gamma_0"] == pytest.approx(-13.3)
+    with Image.open(plot) as picture:
+        assert picture.width > 600
+    for form in render.FORMATS:
+        assert "tiny" in render.render(table, form)
+    again = build([line], references.load())
+    assert len(again.sections) == len(table.sections) == 2
+
+
+def test_plot_of_nothing_is_refused(tmp_path):
+    with pytest.raises(UserError, match="--checkpoint"):
+        build([], references.load(), plot=str(tmp_path / "p.png"))

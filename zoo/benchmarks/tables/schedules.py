@@ -1,0 +1,165 @@
+"""Noise schedules of diffusion models: the variance of the estimated bound, learned against linear."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from zoo.benchmarks import records as store
+from zoo.benchmarks.records import Line, Measurement, of_kind
+from zoo.benchmarks.references import References
+from zoo.benchmarks.render import Column, Section, Table, number, word
+from zoo.errors import UserError
+
+PUBLISHED = (  # Kingma et al. 2021: CIFAR-10, equal end points, a bound of 2.66 bits/dim
+    ("learned (variance minimised)", 0.53),
+    ("log-SNR-linear", 6.35),
+    ("beta-linear", 31.6),
+    ("alpha-cosine", 31.1),
+)
+POINTS = 50
+SHOWN = ("checkpoint", "dataset", "split", "bits", "trained_schedule")
+
+
+def build(
+    records: Sequence[Line],
+    references: References,
+    *,
+    checkpoint: str | None = None,
+    dataset: str = "photos",
+    split: str = "test",
+    images: int = 64,
+    seed: int = 0,
+    save: str = "records/schedules.jsonl",
+    plot: str | None = None,
+) -> Table:
+    """Variance of the estimated bound by schedule, published beside measured.
+
+    Args:
+        records: stored lines.
+        references: not used; the published variances are part of the table.
+        checkpoint: measure this diffusion checkpoint now (path or shipped name).
+        dataset: what to measure on.
+        split: split whose first images are used.
+        images: how many.
+        seed: of the noise.
+        save: file the measurement is appended to.
+        plot: with `checkpoint`, PNG file for schedule and loss over time, side by side.
+    """
+    lines = [line for line in of_kind(records, Measurement) if line.table == "schedules"]
+    if checkpoint is not None:
+        line = measure(checkpoint, dataset=dataset, split=split, images=images, seed=seed, plot=plot)
+        store.append(save, line)
+        lines.append(line)
+    elif plot is not None:
+        raise UserError("--plot: give --checkpoint CKPT as well")
+    return Table(
+        name="schedules",
+        title="Noise schedules: variance of the bound estimated from one time",
+        intro=[
+            "(bits/dim)², over images, uniform times and noise. Both columns of a row price the same images with the "
+            "same network and the same end points; only the interior of the schedule differs, on which the bound "
+            "itself does not depend.",
+        ],
+        sections=[_published(), *([_measured(lines)] if lines else [])],
+        notes=["The published column is about another network and other images: compare ratios, not values."],
+    )
+
+
+def measure(
+    checkpoint: str | Path,
+    *,
+    dataset: str = "photos",
+    split: str = "test",
+    images: int = 64,
+    seed: int = 0,
+    plot: str | None = None,
+) -> Measurement:
+    """Variance of one checkpoint's estimate, under its own schedule and under the line with the same ends.
+
+    Raises:
+        UserError: the checkpoint is no diffusion model.
+    """
+    import torch
+
+    from zoo.benchmarks.evaluator import describe_split, split_loader
+    from zoo.checkpoints import load
+    from zoo.models import VDM
+    from zoo.models.vdm.profile import variance_ratio
+
+    loaded = load(checkpoint)
+    model = loaded.network
+    if not isinstance(model, VDM):
+        raise UserError(f"{checkpoint}: {type(model).__name__} has no noise schedule; give a VDM checkpoint")
+    loader = split_loader(dataset, split, model.image_shape, images)
+    x, _ = next(iter(loader))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        linear, own = variance_ratio(model, x, POINTS)
+        if plot is not None:
+            _draw(model, x, plot)
+    low, high = (end.item() for end in model.schedule.ends())
+    return Measurement(
+        table="schedules",
+        subject="VDM",
+        settings={
+            "checkpoint": loaded.path.stem,
+            "weights": loaded.digest,
+            "dataset": describe_split(loader).dataset,
+            "split": split,
+            "images": len(x),
+            "times": POINTS,
+            "seed": seed,
+            "bits": model.bits,
+            "trained_schedule": str(loaded.spec["init_args"].get("schedule", "monotone")),
+        },
+        values={
+            "gamma_0": low,
+            "gamma_1": high,
+            "linear_variance": linear.total,
+            "own_variance": own.total,
+            "ratio": linear.total / own.total,
+            "linear_variance_over_time": linear.times,
+            "own_variance_over_time": own.times,
+        },
+        **store.stamp(),
+    )
+
+
+def _draw(model, x, path: str) -> None:  # noqa: ANN001 (torch is imported late)
+    """Schedule and loss over time, side by side."""
+    from PIL import Image
+
+    from zoo.files import atomic_path
+    from zoo.models.vdm.figures import loss_chart, schedule_chart
+
+    left, right = schedule_chart(model), loss_chart(model, x)
+    both = Image.new("RGB", (left.width + right.width, left.height), "white")
+    both.paste(left, (0, 0))
+    both.paste(right, (left.width, 0))
+    with atomic_path(path) as temporary:
+        both.save(temporary, format="PNG")
+    print(f"wrote {path}")
+
+
+def _published() -> Section:
+    rows = [[word(name), number(value, 2)] for name, value in PUBLISHED]
+    columns = [Column("schedule", numeric=False), Column("variance")]
+    return Section("Published: VDM on CIFAR-10, 8 bits (Kingma et al. 2021)", columns, rows)
+
+
+def _measured(lines: Sequence[Measurement]) -> Section:
+    """The latest line of every checkpoint and data set."""
+    newest = {tuple(line.settings.get(name) for name in SHOWN): line for line in lines}
+    names = ("checkpoint", "trained with", "data", "bits")
+    columns = [Column(name, numeric=False) for name in names]
+    columns += [Column(name) for name in ("gamma(0)", "gamma(1)", "variance, linear", "variance, own", "ratio")]
+    columns += [Column("over time alone, linear"), Column("over time alone, own")]
+    rows = []
+    for (checkpoint, data, split, bits, schedule), line in newest.items():
+        v = line.values
+        cells = [word(str(checkpoint)), word(str(schedule)), word(f"{data}/{split}"), word(str(bits))]
+        cells += [number(v["gamma_0"], 2), number(v["gamma_1"], 2), number(v["linear_variance"], 2)]
+        cells += [number(v["own_variance"], 2), number(v["ratio"], 2)]
+        rows.append([*cells, number(v["linear_variance_over_time"], 2), number(v["own_variance_over_time"], 2)])
+    return Section("Measured", columns, rows)
