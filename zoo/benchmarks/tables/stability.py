@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from zoo.benchmarks import records as store
-from zoo.benchmarks.records import Line, Measurement, of_kind
+from zoo.benchmarks.records import Line, Measurement, Record, of_kind
 from zoo.benchmarks.references import Reference, References
 from zoo.benchmarks.render import NOT_PUBLISHED, Cell, Column, Section, Table, number, word
+
+if TYPE_CHECKING:
+    from zoo.benchmarks.small_runs import Run
 
 LN2 = 0.6931472
 THRESHOLD = 50.0
@@ -104,7 +108,7 @@ def _measure(
     limit: int | None,
 ) -> Measurement:
     """One training and its price on the test split."""
-    from zoo.benchmarks.small_runs import price, train
+    from zoo.benchmarks.small_runs import price, train  # Lightning takes seconds to import
 
     beta = LN2 if smoothing else 1.0
     run = train(
@@ -120,32 +124,27 @@ def _measure(
         max_consecutive_skips=steps,
     )
     record = None if run.diverged else price(run, dataset, seed=seed, limit=limit)
-    values = {
-        "skipped_updates": float(run.skipped),
-        "diverged": float(record is None),
-        "largest_norm": max((n for n in run.norms if n < float("inf")), default=0.0),
-        "median_norm": statistics.median(run.norms) if run.norms else 0.0,
-    }
-    if record is not None:
-        values |= {"bits_per_dim": record.bits_per_dim, "standard_error": record.standard_error}
-        values["images"] = record.images
+    settings = {"batch_size": batch_size, "steps": steps, "threshold": threshold, "lr": lr, "seed": seed}
     return Measurement(
         table="stability",
         subject="Efficient-VDVAE, 7 layers",
-        settings={
-            "gradient_smoothing": smoothing,
-            "beta": beta,
-            "batch_size": batch_size,
-            "steps": steps,
-            "threshold": threshold,
-            "lr": lr,
-            "seed": seed,
-            "dataset": dataset,
-        },
-        values={name: value for name, value in values.items() if value == value},
+        settings={"gradient_smoothing": smoothing, "beta": beta, **settings, "dataset": dataset},
+        values=_values(run, record),
         seconds=round(run.seconds, 3),
         **store.stamp(),
     )
+
+
+def _values(run: Run, record: Record | None) -> dict[str, float]:
+    """Numbers of a training; without bits/dim if it diverged."""
+    finite = [norm for norm in run.norms if math.isfinite(norm)]
+    values = {"skipped_updates": float(run.skipped), "diverged": float(record is None)}
+    if finite:
+        values |= {"largest_norm": max(finite), "median_norm": statistics.median(finite)}
+    if record is not None:
+        values |= {"bits_per_dim": record.bits_per_dim, "standard_error": record.standard_error}
+        values["images"] = record.images
+    return values
 
 
 _TITLES = {
