@@ -42,7 +42,7 @@ def reconstruct(
 
     from zoo.checkpoints import load
     from zoo.cli.pictures import check_png, read_images, save_grid
-    from zoo.cli.sample import set_steps
+    from zoo.cli.steps import set_steps
     from zoo.likelihood import AncestralModel, PosteriorThenPrior, Recording, SamplePosterior, from_levels, to_levels
     from zoo.likelihood.latents import site_kl
     from zoo.likelihood.terms import nats_to_bits_per_dim

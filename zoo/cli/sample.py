@@ -20,6 +20,7 @@ def sample(
     guidance_mean: float = 0.0,
     guidance_std: float = 0.0,
     steps: int = 0,
+    over_time: int = 0,
     columns: int | None = None,
     batch_size: int = 16,
     seed: int = 0,
@@ -35,6 +36,7 @@ def sample(
         guidance_mean: strength of guidance of the means, for latent VAEs.
         guidance_std: strength of guidance of the standard deviations, for latent VAEs.
         steps: sampling steps, for models that have a choice (VDM); 0 keeps the model's own.
+        over_time: one row per image with so many pictures on its way from noise, for models that sample in steps (VDM).
         columns: images in a row; null chooses.
         batch_size: images drawn at once.
         seed: of the noise.
@@ -43,6 +45,7 @@ def sample(
 
     from zoo.checkpoints import load
     from zoo.cli.pictures import check_png, save_grid
+    from zoo.cli.steps import draw_over_time, set_steps, step_progress
 
     path = check_png(output)
     if n < 1 or batch_size < 1:
@@ -53,13 +56,22 @@ def sample(
     set_steps(model, steps)
     options = _guidance(model, guidance_mean, guidance_std)
     labels = None if label is None else torch.full((n,), label)
-    columns = columns or (n if len(temperature) > 1 else None)
-    rows = []
-    for value in temperature:
+    if over_time:
         torch.manual_seed(seed)
-        drawn = [_draw(model, min(batch_size, n - i), value, labels, options) for i in range(0, n, batch_size)]
-        blank = -n % columns if columns else 0  # a temperature's last row is filled up
-        rows += [*drawn, torch.full((blank, *drawn[0].shape[1:]), 255, dtype=torch.uint8)]
+        with torch.inference_mode(), step_progress(model, 1):
+            rows = draw_over_time(model, n, over_time, labels)
+        save_grid(rows, path, over_time)
+        print(f"{path}: {n} image(s) over time, noise on the left")
+        return
+    columns = columns or (n if len(temperature) > 1 else None)
+    passes = len(temperature) * -(-n // batch_size)
+    rows = []
+    with step_progress(model, passes):
+        for value in temperature:
+            torch.manual_seed(seed)
+            drawn = [_draw(model, min(batch_size, n - i), value, labels, options) for i in range(0, n, batch_size)]
+            blank = -n % columns if columns else 0  # a temperature's last row is filled up
+            rows += [*drawn, torch.full((blank, *drawn[0].shape[1:]), 255, dtype=torch.uint8)]
     save_grid(torch.cat(rows), path, columns)
     print(f"{path}: {n} image(s) at temperature {', '.join(f'{value:g}' for value in temperature)}")
 
@@ -78,19 +90,6 @@ def _guidance(model: "LikelihoodModel", mean: float, std: float) -> dict[str, An
     if unknown:
         raise UserError(f"--{unknown[0]}: {type(model).__name__} has no guidance; leave the option out")
     return options
-
-
-def set_steps(model: "LikelihoodModel", steps: int) -> None:
-    """Choose the number of steps of a model that has the choice.
-
-    Raises:
-        UserError: if it has none.
-    """
-    if not steps:
-        return
-    if steps < 1 or not hasattr(model, "coding_steps"):
-        raise UserError(f"--steps {steps}: {type(model).__name__} has no such choice; leave the option out")
-    model.coding_steps = steps
 
 
 def run(argv: list[str]) -> int:

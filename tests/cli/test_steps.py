@@ -1,0 +1,35 @@
+"""`zoo sample` of models that sample in steps."""
+
+import pytest
+from PIL import Image
+
+from zoo.checkpoints import build, save
+from zoo.cli.sample import sample
+from zoo.errors import UserError
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    arguments = {"image_shape": [3, 8, 8], "width": 8, "blocks": 1, "groups": 2, "middle_attention": False}
+    spec = {"class_path": "zoo.models.VDM", "init_args": {**arguments, "schedule": "fixed"}}
+    return str(save(tmp_path / "tiny.safetensors", spec, build(spec)))
+
+
+def test_steps_other_than_the_trained_ones(checkpoint, tmp_path, capsys):
+    target = tmp_path / "samples.png"
+    sample(checkpoint, output=str(target), n=3, steps=2)
+    with Image.open(target) as picture:
+        assert picture.size == (18, 18)  # 2 x 2 images of 8 pixels with gaps of 2
+    assert "3 image(s)" in capsys.readouterr().out
+
+
+def test_samples_over_time_fill_one_row_each(checkpoint, tmp_path):
+    target = tmp_path / "samples.png"
+    sample(checkpoint, output=str(target), n=2, steps=3, over_time=4)
+    with Image.open(target) as picture:
+        assert picture.size == (4 * 10 - 2, 2 * 10 - 2)
+
+
+def test_one_picture_is_no_way_from_noise(checkpoint, tmp_path):
+    with pytest.raises(UserError, match="at least 2"):
+        sample(checkpoint, output=str(tmp_path / "samples.png"), n=2, over_time=1)

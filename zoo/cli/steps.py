@@ -1,0 +1,68 @@
+"""Models that sample in steps whose number can be chosen (VDM): the number, a progress bar, pictures on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from zoo.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from zoo.likelihood import LikelihoodModel
+
+
+def set_steps(model: LikelihoodModel, steps: int) -> None:
+    """Choose the number of steps of a model that has the choice; 0 keeps its own.
+
+    Raises:
+        UserError: if it has none.
+    """
+    if not steps:
+        return
+    if steps < 1 or not hasattr(model, "coding_steps"):
+        raise UserError(f"--steps {steps}: {type(model).__name__} has no such choice; leave the option out")
+    model.coding_steps = steps
+
+
+@contextmanager
+def step_progress(model: LikelihoodModel, passes: int) -> Iterator[None]:
+    """Show a bar that advances with every step; models without steps show none.
+
+    Args:
+        model: the model; its score network is called once per step.
+        passes: traversals to come.
+    """
+    if not hasattr(model, "coding_steps"):
+        yield
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("sampling", total=passes * model.coding_steps)
+        handle = model.network.register_forward_hook(lambda *_: bar.advance(task))
+        try:
+            yield
+        finally:
+            handle.remove()
+
+
+def draw_over_time(model: LikelihoodModel, n: int, pictures: int, label: Tensor | None) -> Tensor:
+    """Samples on their way from noise, `pictures` of each: (n * pictures, C, H, W) uint8, row by row.
+
+    Raises:
+        UserError: if the model does not sample in steps, or fewer than two pictures are asked for.
+    """
+    from zoo.models import VDM
+    from zoo.models.vdm.figures import samples_over_time
+
+    if not isinstance(model, VDM):
+        raise UserError(
+            f"--over_time {pictures}: {type(model).__name__} does not sample in steps; leave the option out"
+        )
+    if pictures < 2:
+        raise UserError(f"--over_time {pictures}: expected at least 2, the noise and the sample")
+    return samples_over_time(model, n, pictures, label).flatten(0, 1)  # (n, K, C, H, W) -> (n K, C, H, W)
