@@ -3,6 +3,7 @@
 from zoo.models.pixelsnail.codes import AutoregressiveCodes, CodePrior
 from zoo.models.pixelsnail.incremental import SnailStepper
 from zoo.models.pixelsnail.pixels import AutoregressivePixels, PixelSNAIL
+from zoo.models.pixelsnail.timing import SamplingSpeed, sampling_speed
 from zoo.models.pixelsnail.trunk import SnailConfig, SnailTrunk
 
 __all__ = [
@@ -10,7 +11,9 @@ __all__ = [
     "AutoregressivePixels",
     "CodePrior",
     "PixelSNAIL",
+    "SamplingSpeed",
     "SnailConfig",
     "SnailStepper",
     "SnailTrunk",
+    "sampling_speed",
 ]

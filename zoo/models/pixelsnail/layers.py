@@ -71,7 +71,9 @@ class CausalConv2d(NormedConv2d):
         mask = torch.ones(above + 1, left + right + 1)
         self_taps = left + int(centre)
         mask[-1, self_taps:] = 0
-        super().__init__(inputs, outputs, (above + 1, left + right + 1), mask=mask if self_taps < left + right + 1 else None)
+        super().__init__(
+            inputs, outputs, (above + 1, left + right + 1), mask=mask if self_taps < left + right + 1 else None
+        )
         self.above, self.left, self.right, self.self_taps = above, left, right, self_taps
 
     def forward(self, x: Tensor) -> Tensor:

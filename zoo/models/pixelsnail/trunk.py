@@ -313,10 +313,10 @@ class SnailTrunk(nn.Module):
         return self.inputs.embed(symbols) if self.config.key_content == "symbols" else None
 
     def forward(self, symbols: Tensor, condition: Tensor | None = None, label: Tensor | None = None) -> Tensor:
-        """All positions at once.
+        """All positions at once, or those of the first rows alone.
 
         Args:
-            symbols: codes (B, H, W) or pixel values (B, channels, H, W).
+            symbols: codes (B, H, W) or pixel values (B, channels, H, W); H may be smaller than the grid's height.
             condition: (B, C', h, w) conditioning map; h and w divide H and W.
             label: (B,) classes, -1 = none.
 
@@ -325,7 +325,7 @@ class SnailTrunk(nn.Module):
         """
         x = self.inputs(symbols)
         held = self.embed(symbols)
-        background = self.background.expand(len(x), -1, -1, -1).to(x.dtype)
+        background = self.background[:, :, : x.shape[2]].expand(len(x), -1, -1, -1).to(x.dtype)
         for block in self.blocks:
             arguments = (x, background, held, condition, label)
             if self.config.checkpointing and self.training:
