@@ -9,6 +9,7 @@ import itertools
 import os
 import urllib.error
 import urllib.request
+import warnings
 from pathlib import Path
 
 import torch
@@ -96,7 +97,9 @@ class TorchScript(Extractor):
         super().__init__()
         self.name = name
         try:
-            self.network = torch.jit.load(str(path), map_location="cpu").eval()
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", DeprecationWarning)  # of TorchScript, the form these weights come in
+                self.network = torch.jit.load(str(path), map_location="cpu").eval()
         except (RuntimeError, ValueError) as error:
             raise UserError(f"{path}: not a TorchScript file; give one written by torch.jit.save") from error
         arguments = {argument.name for argument in self.network.forward.schema.arguments}

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from zoo.likelihood.gaussian import DiagonalGaussian
+from zoo.likelihood.levels import level_values, to_levels
 
 NORM_GROUPS = 32
 LOG_VARIANCE_RANGE = (-30.0, 20.0)
@@ -121,6 +122,11 @@ class Middle(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, width, H, W) -> the same shape."""
         return self.block2(self.attention(self.block1(x)))
+
+
+def to_uint8(reconstruction: Tensor) -> Tensor:
+    """Decoder output on [-1, 1] to pixels the way the released pipeline does: clipped, scaled, truncated."""
+    return ((0.5 * reconstruction + 0.5).clamp(0.0, 1.0) * 255.0).to(torch.uint8)
 
 
 @dataclass(frozen=True)
@@ -244,6 +250,11 @@ class Autoencoder(nn.Module):
     def training_pass(self, images: Tensor) -> FirstStagePass:
         """Reconstruct with the regulariser at work."""
         raise NotImplementedError
+
+    @torch.no_grad()
+    def reconstruct(self, x: Tensor) -> Tensor:
+        """Encode and decode (B, C, H, W) uint8 without noise: uint8, truncated as the released pipeline does."""
+        return to_uint8(self.decode(self.latent(level_values(to_levels(x, 8), 8))))
 
 
 class KLAutoencoder(Autoencoder):

@@ -25,9 +25,10 @@ from zoo.likelihood.levels import check_bits, from_levels, level_values, to_leve
 from zoo.likelihood.manipulation import GuidedPrior, Named
 from zoo.likelihood.protocols import AncestralModel, PixelDistribution
 from zoo.likelihood.terms import LikelihoodTerms, Objective
+from zoo.models.latent_vae.autoencoder import to_uint8
 from zoo.models.latent_vae.balance import RateSchedule, SpectralPenalty, balance_weights
 from zoo.models.latent_vae.hierarchy import HierarchicalVAE
-from zoo.models.latent_vae.pixels import Decoded, PixelHead, to_uint8
+from zoo.models.latent_vae.pixels import Decoded, PixelHead
 
 LATENT = "latent"
 """Name of the last site, the first stage's latent itself."""
@@ -296,6 +297,11 @@ class LatentVAE(AncestralModel):
         mean_at_end = Named({LATENT: SamplePrior(0.0)}, policy)
         return self.images(self.latent_pass(mean_at_end, x, n, label, canvas=canvas))
 
+    @torch.no_grad()
+    def reconstruct(self, x: Tensor) -> Tensor:
+        """What the first stage makes of images (B, C, H, W) uint8, without the hierarchy: uint8 of the same shape."""
+        return self.images(self.latent_posterior(x).mean)
+
     def sample(
         self,
         n: int,
@@ -314,8 +320,11 @@ class LatentVAE(AncestralModel):
             guidance_std: w_std.
 
         Raises:
-            UserError: guidance of a model that does not depend on a label, or without a label.
+            UserError: a label that the model does not know; guidance of a model that has no labels, or without one.
         """
+        classes = self.hierarchy.num_classes
+        if label is not None and classes and bool((label >= classes).any()):
+            raise UserError(f"label {int(label.max())}: this model knows the classes 0 to {classes - 1}")
         if not _any(guidance_mean) and not _any(guidance_std):
             return self.render(SamplePrior(temperature), n, label)
         self._check_guidance(label)

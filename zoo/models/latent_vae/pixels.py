@@ -115,8 +115,3 @@ class Decoded:
     def walk(self, choose: Choose) -> NoReturn:
         """Refuses, like `log_prob`."""
         self.log_prob(self.images)
-
-
-def to_uint8(reconstruction: Tensor) -> Tensor:
-    """Decoder output on [-1, 1] to pixels the way the released pipeline does: clipped, scaled, truncated."""
-    return ((0.5 * reconstruction + 0.5).clamp(0.0, 1.0) * 255.0).to(torch.uint8)
