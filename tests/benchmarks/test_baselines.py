@@ -57,7 +57,7 @@ def test_fewer_bits_cost_less(photos):
 def test_a_codec_that_changes_pixels_is_refused(photos):
     jpeg = baselines.ClassicalCodec("JPEG", "JPEG", {"quality": 95}, "")
     with pytest.raises(UserError, match="not lossless"):
-        baselines.file_bytes(jpeg, photos[0])
+        baselines.code_file(jpeg, photos[0])
 
 
 def test_grey_images_work():

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image, features
@@ -51,8 +51,16 @@ def available() -> list[ClassicalCodec]:
     return [*found, JPEG_XL]
 
 
-def file_bytes(codec: ClassicalCodec, pixels: np.ndarray) -> int:
-    """Size of the file that holds these pixels, headers included.
+class Coded(NamedTuple):
+    """Size of a file in bytes, and the seconds to write and to read it."""
+
+    size: int
+    encode: float
+    decode: float
+
+
+def code_file(codec: ClassicalCodec, pixels: np.ndarray) -> Coded:
+    """Write these pixels as a file, headers included, read it again and compare.
 
     Args:
         codec: how to write it.
@@ -63,13 +71,16 @@ def file_bytes(codec: ClassicalCodec, pixels: np.ndarray) -> int:
     """
     image = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
     stream = io.BytesIO()
+    start = time.perf_counter()
     image.save(stream, codec.format, **codec.settings)
+    middle = time.perf_counter()
     stream.seek(0)
     with Image.open(stream) as decoded:
         back = np.asarray(decoded.convert(image.mode))
+    end = time.perf_counter()
     if not np.array_equal(back.reshape(pixels.shape), pixels):
         raise UserError(f"{codec.name} did not give the pixels back; it is not lossless in this installation")
-    return len(stream.getvalue())
+    return Coded(len(stream.getvalue()), middle - start, end - middle)
 
 
 def tiles_of(images: np.ndarray, size: int) -> np.ndarray:
@@ -127,17 +138,20 @@ def measure(
     for codec in available() if codecs is None else codecs:
         for layout in ("tiles", "montage"):
             started = time.perf_counter()
-            sizes = {}
+            coded: dict[str, list[Coded]] = {}
             for form, pixels in stored_forms(images, bits).items():
                 parts = tiles_of(pixels, tile) if layout == "tiles" else montage(pixels)[None]
-                with ThreadPoolExecutor(os.cpu_count()) as pool:
-                    sizes[form] = sum(pool.map(partial(file_bytes, codec), parts))  # codecs release the interpreter
-            form = min(sizes, key=sizes.__getitem__)
+                with ThreadPoolExecutor(os.cpu_count()) as pool:  # codecs release the interpreter
+                    coded[form] = list(pool.map(partial(code_file, codec), parts))
+            form = min(coded, key=lambda name: sum(file.size for file in coded[name]))
             settings = {**identity, "bits": bits, "layout": layout, "tile": tile, "how": codec.how, "stored as": form}
-            values = {"bits/dim": 8 * sizes[form] / images.size, "bytes": sizes[form], "images": len(images)}
-            seconds = round(time.perf_counter() - started, 3)
+            size = sum(file.size for file in coded[form])
+            tiles = images.size // (tile * tile * images.shape[3])
+            values = {"bits/dim": 8 * size / images.size, "bytes": size, "tiles": tiles}
+            for name in ("encode", "decode"):
+                values[f"{name} tiles/s"] = tiles / sum(getattr(file, name) for file in coded[form])
             line = Measurement(table="classical", subject=codec.name, settings=settings, values=values)
-            found.append(_stamped(line, seconds))
+            found.append(_stamped(line, round(time.perf_counter() - started, 3)))
         if progress is not None:
             progress(codec.name)
     return found
@@ -146,3 +160,14 @@ def measure(
 def _stamped(line: Measurement, seconds: float) -> Measurement:
     """The measurement with date, versions and hardware."""
     return dataclasses.replace(line, seconds=seconds, **stamp())
+
+
+def measure_photos(progress: Callable[[str], None] | None = None) -> list[Measurement]:
+    """Every available codec on the test split of the bundled photographs, at 8 and 5 bits."""
+    from zoo.data.locate import locate
+    from zoo.data.packed import PackedSplit
+
+    split = PackedSplit(locate("photos"), "test")
+    images = split.images(range(len(split)))  # (N, H, W, C)
+    identity = {"dataset": "photos", "split": "test", "digest": split.info.sha256}
+    return [line for bits in (8, 5) for line in measure(images, bits, 32, identity, progress=progress)]

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
+import sys
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
-from zoo.benchmarks.evaluator import Evaluation, Settings, SeveralEstimators
+from zoo.benchmarks import records as store
+from zoo.benchmarks.evaluator import Evaluation, Settings, SeveralEstimators, evaluate, split_loader
+from zoo.benchmarks.records import Line
 from zoo.checkpoints.store import Loaded, load
-from zoo.errors import UserError
+from zoo.errors import UserError, closest
 from zoo.likelihood import AncestralModel
 
 PASSES = 4  # draws of the estimate that the files are held against
@@ -55,3 +60,41 @@ def estimate(network: AncestralModel, tiles: Tensor, steps: int = 0) -> float:
     for number, batch in enumerate(tiles.split(32)):
         evaluation.update(batch, None, number)
     return evaluation.summary().bits_per_dim
+
+
+def measure_shipped(only: str, tiles: int, steps: int, folder: str) -> list[Line]:
+    """Price and code the bundled test photographs with every shipped checkpoint; append the records.
+
+    Args:
+        only: checkpoints whose name contains this.
+        tiles: code only the first so many; 0 = all.
+        steps: of models that have the choice.
+        folder: where the records go.
+    """
+    from zoo.benchmarks.baselines import measure_photos
+    from zoo.checkpoints.store import names
+
+    chosen = [name for name in names() if only in name]
+    if not chosen:
+        raise UserError(f"--only {only}: no shipped checkpoint has that in its name; {closest(only, names())}")
+    found: list[Line] = []
+    for name in chosen:
+        loaded = load(name)
+        network: Any = loaded.network
+        if network.scope != "pixels":
+            continue
+        loader = split_loader("photos", "test", network.image_shape, 32)
+        record = evaluate(network, loader, config=name, checkpoint=loaded.path.name, spec=loaded.spec)
+        count = min(tiles or record.images, record.images)
+        x = next(iter(split_loader("photos", "test", network.image_shape, count)))[0]
+        try:
+            record = dataclasses.replace(record, **code_tiles(loaded, x, steps))
+        except UserError as error:
+            record = dataclasses.replace(record, note=f"{name}: not coded, {error}")
+        store.append(Path(folder) / f"{name}.jsonl", record)
+        print(f"{name}: estimate {record.coded_estimate}, coded {record.coded_net}", file=sys.stderr)
+        found.append(record)
+    for line in measure_photos():
+        store.append(Path(folder) / "classical.jsonl", line)
+        found.append(line)
+    return found

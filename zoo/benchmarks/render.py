@@ -221,6 +221,25 @@ def _markdown(table: Table) -> str:
     return "\n".join(lines).rstrip() + "\n"
 
 
+def markers(name: str) -> tuple[str, str]:
+    """Lines between which a page shows a table."""
+    return f"<!-- table {name} -->", f"<!-- end of table {name} -->"
+
+
+def fragment(table: Table) -> str:
+    """Markdown of the table without its title, for a place inside a page."""
+    lines = _markdown(table).splitlines()
+    return "\n".join(f"#{line}" if line.startswith("#") else line for line in lines[2:]) + "\n"
+
+
+def insert(page: str, table: Table) -> str | None:
+    """The page with the table between its markers; None if the page has no markers of that table."""
+    begin, end = markers(table.name)
+    head, found, rest = page.partition(begin)
+    _, closed, tail = rest.partition(end)
+    return f"{head}{begin}\n\n{fragment(table)}\n{end}{tail}" if found and closed else None
+
+
 def markdown_grid(section: Section) -> list[str]:
     """The lines of a section's table alone."""
     lines = ["| " + " | ".join(_pipes(column.name) for column in section.columns) + " |"]

@@ -182,22 +182,16 @@ def _classical(folder: Folder, advance: Callable[..., Any]) -> list[Measurement]
     from PIL import Image
 
     from zoo.benchmarks import baselines
-    from zoo.data.locate import locate
-    from zoo.data.packed import PackedSplit
 
-    split = PackedSplit(locate(DATASET), "test")
-    images = split.images(range(len(split)))  # (N, H, W, C)
-    identity = {"dataset": DATASET, "split": "test", "digest": split.info.sha256}
-    found = []
     with advance("classical codecs", total=2 * len(baselines.available())) as step:
-        for bits in (8, 5):
-            found += baselines.measure(images, bits, 32, identity, progress=lambda _: step(1))
+        found = baselines.measure_photos(progress=lambda _: step(1))
     target = folder.records / "classical.jsonl"
     target.unlink(missing_ok=True)
     for line in found:
         store.append(target, line)
+    tiles = first_tiles((3, 32, 32), 256)[::16].permute(0, 2, 3, 1).numpy()  # (N, H, W, C)
     with atomic_path(folder.samples / "photographs.png") as path:
-        Image.fromarray(baselines.montage(baselines.tiles_of(images, 32)[:: len(images) // 4][:16])).save(path)
+        Image.fromarray(baselines.montage(tiles)).save(path, format="PNG")
     return found
 
 

@@ -62,7 +62,8 @@ def show(
         table: name of the table.
         options: arguments of the table itself.
         format: form of the table; default: from the suffix of --output, else rich.
-        output: file to write (.md, .json, .html, .txt); default: print.
+        output: file to write (.md, .json, .html, .txt); default: print. In a markdown file that has the lines
+            `<!-- table NAME -->` and `<!-- end of table NAME -->`, only what is between them is replaced.
         records: file or folder of records; default: the shipped ones and ./records.
     """
     from zoo.benchmarks import records as store
@@ -72,8 +73,11 @@ def show(
     form = render.choose_format(format, output)
     built = tables.find(table)(store.collect(records), references.load(), **options)
     if output is not None:
-        with atomic_path(output) as path:
-            path.write_text(render.render(built, form), encoding="utf-8")
+        target, text = Path(output), None
+        if form == "markdown" and target.is_file():
+            text = render.insert(target.read_text(encoding="utf-8"), built)
+        with atomic_path(target) as path:
+            path.write_text(render.render(built, form) if text is None else text, encoding="utf-8")
         print(f"wrote {Path(output)}")
     elif form == "rich":
         render.print_rich(built)
