@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from tests.vectors.cases import cases, root
+from zoo.benchmarks.metrics.images import ssim_zero_padded
 from zoo.checkpoints import build, fit_weights
 from zoo.checkpoints.efficient_vdvae import TORCH_RULES, import_checkpoint
 from zoo.checkpoints.keymap import translate
@@ -195,6 +196,13 @@ def test_output_draws(case):
     uniforms = [torch.from_numpy(g.a[key]) for key in ("out_u_mix", "out_u_logistic")]
     for temperature in (1.0, 0.8):
         close(draw_values(pixels, *uniforms, temperature), g.a[f"out_sample_t{temperature}"], atol=1e-4)
+
+
+@CASES
+def test_similarity_of_image_and_draw(case):
+    g = golden(case)
+    images, draws = (torch.from_numpy(g.a[key]).double() * 127.5 + 127.5 for key in ("x", "out_sample_t1.0"))
+    close(ssim_zero_padded(images, draws), g.a["ssim_per_image"], atol=1e-4)
 
 
 @CASES

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F  # noqa: N812
 
 SSIM_MARGIN = 5  # half of the 11-tap window, rounded down
 
@@ -36,3 +37,31 @@ def ssim(first: Tensor, second: Tensor) -> Tensor:
         unit(first), unit(second), data_range=1.0, reduction="none", return_full_image=True
     )
     return full[..., SSIM_MARGIN:-SSIM_MARGIN, SSIM_MARGIN:-SSIM_MARGIN].mean(dim=(1, 2, 3))
+
+
+def ssim_zero_padded(first: Tensor, second: Tensor) -> Tensor:
+    """SSIM as the official Efficient-VDVAE code reports it: black around the image, so borders count.
+
+    Args:
+        first: (B, C, H, W) pixels on the scale 0 to 255, integer or real.
+        second: the same.
+
+    Returns:
+        (B,) float64. Not the number of `ssim`; only for repeating theirs.
+    """
+    offsets = torch.arange(-SSIM_MARGIN, SSIM_MARGIN + 1, dtype=torch.float64, device=first.device)
+    bell = torch.exp(-0.5 * (offsets / 1.5).square())
+    bell = bell / bell.sum()
+    channels = first.shape[1]
+    window = torch.outer(bell, bell).expand(channels, 1, -1, -1)  # (C, 1, 11, 11)
+
+    def local_mean(values: Tensor) -> Tensor:
+        return F.conv2d(values, window, padding=SSIM_MARGIN, groups=channels)
+
+    a, b = first.double(), second.double()
+    mean_a, mean_b = local_mean(a), local_mean(b)
+    spread = local_mean(a * a) - mean_a.square() + local_mean(b * b) - mean_b.square()
+    together = local_mean(a * b) - mean_a * mean_b
+    c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
+    likeness = (2 * mean_a * mean_b + c1) / (mean_a.square() + mean_b.square() + c1)
+    return (likeness * (2 * together + c2) / (spread + c2)).mean(dim=(1, 2, 3))
