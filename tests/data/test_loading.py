@@ -250,6 +250,16 @@ def test_wrong_settings_are_user_errors(options, message):
         load()
 
 
+def test_more_processes_than_batches_is_a_user_error_under_a_trainer():
+    class Many:
+        global_rank, world_size, overfit_batches = 0, 300, 0
+
+    data = photos(batch_size=1)
+    data.trainer = Many()
+    with pytest.raises(UserError, match=r"256 batch\(es\) for 300 processes"):
+        data.test_dataloader()
+
+
 def test_missing_split_names_those_there_are(grey):
     with pytest.raises(UserError, match=r"no split 'val'; it has train, test"):
         ImageDataModule(grey).val_dataloader()

@@ -145,6 +145,21 @@ def test_a_killed_prepare_leaves_nothing_that_opens(tmp_path):
     source.unlink()
 
 
+def test_memory_does_not_grow_with_the_number_of_images(tmp_path):
+    code = (
+        "import sys; from pathlib import Path; from zoo.data.prepare import Preparation, prepare\n"
+        "prepare(Preparation('folder', Path(sys.argv[1]), Path(sys.argv[1] + '.h5')))\n"
+        "print(next(l for l in open('/proc/self/status') if 'VmHWM' in l).split()[1])"
+    )
+    peaks = []
+    for count in (10_000, 50_000):  # 31 and 154 MB of pixels
+        source = tmp_path / f"{count}.npy"
+        np.lib.format.open_memmap(source, "w+", np.uint8, (count, 32, 32, 3)).flush()
+        done = subprocess.run([sys.executable, "-c", code, source], capture_output=True, text=True, check=True)
+        peaks.append(int(done.stdout) / 1024)
+    assert peaks[1] - peaks[0] < 30, peaks
+
+
 def test_failure_keeps_the_old_file(cifar, tmp_path):
     before = cifar.read_bytes()
     formats.write_mnist(tmp_path, compressed=False)

@@ -160,11 +160,17 @@ class ImageDataModule(pl.LightningDataModule):
             of processes.
         """
         images = self._split(split)
+        asked = rank is not None and world_size is not None
         if rank is None or world_size is None:
             rank, world_size = self._place()
         seed = EVALUATION_BINARISE_SEED if self.binarize else None
         window = self._window(images)
         plan = EvaluationPlan(len(images), window, batch_size or self.eval_batch_size, rank, world_size, seed)
+        if not asked and plan.num_global_batches < world_size:  # Lightning would wait for ever for the idle ones
+            raise UserError(
+                f"{self.dataset}: split '{split}' has {plan.num_global_batches} batch(es) for {world_size} processes; "
+                "lower data.eval_batch_size or the number of devices"
+            )
         return self._loader(images, plan)
 
     def _split(self, name: str) -> PackedSplit:

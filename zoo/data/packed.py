@@ -182,7 +182,7 @@ class PackedSplit:
             self._pixels = self._map(group["images"])
         self._labels = group["labels"][:].astype(np.int64) if "labels" in group else None
         self._file, self._process = file, os.getpid()
-        if isinstance(self._pixels, np.memmap):
+        if isinstance(self._pixels, np.ndarray):
             file.close()  # the map is all that is needed
 
     def _map(self, images: h5py.Dataset) -> np.ndarray:
@@ -191,7 +191,8 @@ class PackedSplit:
         if offset is None:  # chunked by another writer
             return _Rows(images)  # type: ignore[return-value]
         try:
-            return np.memmap(self.path, np.uint8, "r", offset, images.shape)
+            # as a plain array: the subclass costs some microseconds at each access
+            return np.memmap(self.path, np.uint8, "r", offset, images.shape).view(np.ndarray)
         except ValueError as error:
             raise UserError(f"{self.path}: cut short; prepare it again with `zoo data prepare`") from error
 

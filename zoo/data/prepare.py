@@ -180,8 +180,11 @@ def _write(
 ) -> None:
     """Stream all parts to their splits."""
     sizes = {part.name: min(part.count, ask.limit or part.count) for part in source.parts}
-    assigned = {part.name: rule.assign(part.name, sizes[part.name]) for part in source.parts}
-    counts = {split: int(sum(np.sum(splits == split) for splits in assigned.values())) for split in SPLIT_NAMES}
+    assigned = {part.name: _split_numbers(rule.assign(part.name, sizes[part.name])) for part in source.parts}
+    counts = {
+        split: int(sum(np.count_nonzero(numbers == number) for numbers in assigned.values()))
+        for number, split in enumerate(SPLIT_NAMES)
+    }
     total, done = sum(counts.values()), 0
     if total == 0:
         have, rules = ", ".join(sizes), ", ".join(spec.rules)
@@ -200,15 +203,23 @@ def _write(
         writer.finish(attributes | {"variant": _variant(spec, source, rule, ask, writer)})
 
 
-def _items(part: Part, splits: np.ndarray) -> Iterator[tuple[Item, str]]:
-    """The part's images with the split of each.
+def _split_numbers(names: np.ndarray) -> np.ndarray:
+    """Split names as positions in `SPLIT_NAMES`, -1 for left out: one byte an image instead of twenty."""
+    numbers = np.full(len(names), -1, np.int8)
+    for number, split in enumerate(SPLIT_NAMES):
+        numbers[names == split] = number
+    return numbers
+
+
+def _items(part: Part, splits: np.ndarray) -> Iterator[tuple[Item, str | None]]:
+    """The part's images with the split of each, None for those left out.
 
     Raises:
         UserError: the source ends early.
     """
     count = 0
-    for item, split in zip(islice(part.items(), len(splits)), splits, strict=False):
-        yield item, str(split)
+    for item, number in zip(islice(part.items(), len(splits)), splits, strict=False):
+        yield item, SPLIT_NAMES[number] if number >= 0 else None
         count += 1
     if count < len(splits):
         raise UserError(f"part '{part.name}' ends after {count:,} of {len(splits):,} images; get the source again")

@@ -24,7 +24,7 @@ from zoo.data.packed import FORMAT, SEAL_BYTES, SEAL_START, VERSION
 from zoo.errors import UserError
 from zoo.files import atomic_path
 
-BUFFER_BYTES = 8 << 20  # pixels collected before they go to the file
+BUFFER_BYTES = 4 << 20  # pixels collected before they go to the file
 
 
 class PackedWriter:

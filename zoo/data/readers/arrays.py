@@ -17,7 +17,7 @@ from zoo.errors import UserError
 
 IMAGE_KEYS = ("data", "images", "x", "arr_0")
 LABEL_KEYS = ("labels", "y", "arr_1")
-CHUNK_BYTES = 16 << 20
+CHUNK_BYTES = 4 << 20
 
 
 class Array(NamedTuple):
