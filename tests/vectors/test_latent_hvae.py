@@ -9,6 +9,8 @@ import torch
 from tests.vectors.cases import cases
 from zoo.checkpoints import build, fit_weights
 from zoo.checkpoints.latent_vae import import_checkpoint
+from zoo.checkpoints.ldm_autoencoder import import_checkpoint as import_autoencoder
+from zoo.checkpoints.ldm_autoencoder import read_weights
 from zoo.likelihood import DiagonalGaussian, Given, Recording, Replay, per_image
 from zoo.likelihood.manipulation import GuidedPrior, Widen, mix_latents
 from zoo.models.latent_vae.balance import (
@@ -168,3 +170,34 @@ def test_interpolation_and_outpainting_match_recorded_arrays(path, mode):
 def test_importer_uses_every_key(path):
     case = Case(path, "released")
     assert sum(p.numel() for p in case.network.parameters()) == case.config["param_count"]
+
+
+def pipelines():
+    """Pairs of a hierarchy and a first stage whose channels agree, as the released pipeline files hold them."""
+    pairs = []
+    for hierarchy in cases("latent_hvae", "*.json"):
+        for stage in cases("ldm_autoencoder", "*.json"):
+            paths = hierarchy.values[0], stage.values[0]
+            if None in paths:
+                return [pytest.param(None, None, marks=pytest.mark.skip(reason="needs both sources"))]
+            one, other = (json.loads(path.read_text()) for path in paths)
+            if one["model"]["datadim"] == other["embed_dim"]:
+                pairs.append(pytest.param(*paths, id=f"{hierarchy.id}-{stage.id}"))
+    return pairs or [pytest.param(None, None, marks=pytest.mark.skip(reason="no pair of equal channels"))]
+
+
+@pytest.mark.parametrize(("hierarchy", "stage"), pipelines())
+def test_a_pipeline_file_becomes_one_model(hierarchy, stage, tmp_path):
+    weights = dict(torch.load(hierarchy.with_suffix(".pt"), weights_only=True))
+    first = read_weights(stage.with_suffix(".ckpt"))
+    torch.save(weights | {f"dae.{key}": tensor for key, tensor in first.items()}, tmp_path / "pipeline.pt")
+    spec, merged = import_checkpoint([tmp_path / "pipeline.pt"], hierarchy)
+    model = build(spec).eval()
+    fit_weights(model, merged, "pipeline")
+    x = torch.from_numpy(np.load(stage.with_suffix(".npz"))["x"])
+    alone, state = import_autoencoder([stage.with_suffix(".ckpt")])
+    autoencoder = build(alone).eval()
+    fit_weights(autoencoder, state, "stage")
+    with torch.no_grad():
+        assert torch.equal(model.first_stage.latent(x), autoencoder.latent(x))
+        assert model.sample(1).shape == (1, *model.image_shape)

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from zoo.checkpoints import ldm_autoencoder
@@ -136,4 +137,5 @@ def import_checkpoint(
     }
     merged = {f"hierarchy.{key}": value for key, value in state.items()}
     merged |= {f"first_stage.{key}": value for key, value in first_state.items()}
+    merged |= {"shift": torch.tensor(chosen.shift), "scale": torch.tensor(chosen.scale)}
     return {"class_path": "zoo.models.LatentVAE", "init_args": arguments}, merged
