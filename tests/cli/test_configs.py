@@ -10,7 +10,7 @@ import torch
 import yaml
 
 from tests.cli.processes import ROOT
-from zoo.cli.fit import _module_class
+from zoo.cli.fit import _data_class, _module_class
 from zoo.cli.lightning import ZooCLI
 
 FILES = sorted((ROOT / "configs").rglob("*.yaml"))
@@ -69,7 +69,7 @@ def test_configuration_builds_with_the_stated_size(path: Path, tmp_path: Path):
     for name, content in fits(yaml.safe_load(text)):
         file = tmp_path / f"{name or path.stem}.yaml"
         file.write_text(yaml.safe_dump(content))
-        network = Parsed(["--config", str(file)], "fit", None, _module_class([file])).model.network
+        network = Parsed(["--config", str(file)], "fit", None, _module_class([file]), _data_class([file])).model.network
         sizes[name] = sum(parameter.numel() for parameter in network.parameters())
     numbers = stated(text)
     assert numbers.keys() <= sizes.keys()
