@@ -83,3 +83,11 @@ def test_published_memory_has_a_configuration_for_every_row():
     assert {compute.published_row(name) for name in names} == rows
     assert compute.published_row("vdm_cifar10") is None
     assert compute.published_row("efficient_vdvae_ffhq256_baseline") is None
+
+
+def test_a_description_is_taken_from_an_earlier_stage():
+    first = {"class_path": "A", "init_args": {"head": {"width": 3}}}
+    second = {"class_path": "B", "init_args": {"inner": "spec:one", "head": "spec:one.init_args.head"}}
+    config = {"stages": [{"name": "one", "model": {"network": first}}, {"name": "two", "model": {"network": second}}]}
+    found = dict(counting.networks_of(config))
+    assert found["two"]["init_args"] == {"inner": first, "head": {"width": 3}}
