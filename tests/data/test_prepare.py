@@ -1,5 +1,6 @@
 """Prepared files: whole or not there, and what is in them is known."""
 
+import contextlib
 import os
 import shutil
 import signal
@@ -102,6 +103,38 @@ def test_every_flipped_byte_is_found(cifar):
         cifar.write_bytes(damaged)
         with pytest.raises(UserError):
             verify(cifar)
+
+
+def test_reading_damaged_files_raises_nothing_but_user_errors(cifar):
+    """Also without `verify` first; damage inside pixels is only found by it."""
+    content = cifar.read_bytes()
+    pixels_end = content.rfind(PackedSplit(cifar, "test").images([3]).tobytes())
+    positions = [p for p in range(0, len(content), 7) if p < 1200 or p > pixels_end + 3072][:400]
+    for position in positions:
+        damaged = bytearray(content)
+        damaged[position] ^= 0xFF
+        cifar.write_bytes(damaged)
+        with contextlib.suppress(UserError):
+            PackedSplit(cifar, "test").labels([0])
+            PackedSplit(cifar, "test").images([0])
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_damaged_stored_png_is_one_line(tmp_path, workers):
+    from zoo.data.datamodule import ImageDataModule
+
+    source = tmp_path / "source"
+    source.mkdir()
+    for i, image in enumerate(formats.pixels(4, 512, 512)):
+        (source / f"{i}.png").write_bytes(formats.image_file(image, compress_level=1))
+    prepare(Preparation("folder", source, tmp_path / "p.h5", rule="test"))
+    content = (tmp_path / "p.h5").read_bytes()
+    at = content.index((source / "2.png").read_bytes())
+    (tmp_path / "p.h5").write_bytes(content[: at + 20_000] + bytes(1000) + content[at + 21_000 :])
+    with pytest.raises(UserError) as caught:
+        list(ImageDataModule(str(tmp_path / "p.h5"), batch_size=1, num_workers=workers).test_dataloader())
+    assert str(caught.value).startswith(str(tmp_path / "p.h5"))
+    assert "\n" not in str(caught.value)
 
 
 def test_cut_short_files_do_not_verify(cifar):

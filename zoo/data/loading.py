@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Literal
 
 import numpy as np
@@ -193,7 +193,7 @@ class BatchLoader:
         self._requests.epoch, self._requests.start = self.epoch, start
         self.batches_done = start
         batches = self._workers if self._workers is not None else map(self.reader.__getitems__, self._requests)
-        for batch in batches:
+        for batch in _one_line_errors(batches):
             self.batches_done += 1
             yield batch
 
@@ -203,6 +203,15 @@ class _EpochSetter:
 
     def __init__(self, loader: BatchLoader) -> None:
         self.sampler = loader
+
+
+def _one_line_errors(batches: Iterable[Batch]) -> Iterator[Batch]:
+    """Errors of worker processes arrive with their traceback in the message; keep the message's own line."""
+    try:
+        yield from batches
+    except UserError as error:
+        last = str(error).strip().splitlines()[-1]
+        raise UserError(last.removeprefix("zoo.errors.UserError: ")) from error
 
 
 def _as_is(batch: Batch) -> Batch:

@@ -17,9 +17,10 @@ opened at the first read in each process and never travel between processes.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -74,7 +75,7 @@ def describe(path: str | os.PathLike[str]) -> FileInfo:
     Raises:
         UserError: missing, damaged, or not one of our files.
     """
-    with open_packed(path) as file:
+    with open_packed(path) as file, _damage_is_a_user_error(path):
         splits = {}
         for name in SPLITS:
             if name in file:
@@ -86,6 +87,15 @@ def describe(path: str | os.PathLike[str]) -> FileInfo:
         return FileInfo(
             Path(path), attributes["name"], attributes["variant"], attributes["encoding"], splits, attributes
         )
+
+
+@contextlib.contextmanager
+def _damage_is_a_user_error(path: str | os.PathLike[str]) -> Iterator[None]:
+    """What h5py raises on damaged structures becomes one line."""
+    try:
+        yield
+    except (KeyError, OSError, RuntimeError, ValueError, TypeError, AttributeError) as error:
+        raise UserError(f"{path}: damaged; check it with `zoo data verify`, prepare or copy it again") from error
 
 
 def open_packed(path: str | os.PathLike[str]) -> h5py.File:
@@ -176,11 +186,12 @@ class PackedSplit:
         if self._process == os.getpid():
             return
         file = open_packed(self.path)
-        group = file[self.split_name]
         self._pixels = None
-        if self.encoding == "raw":
-            self._pixels = self._map(group["images"])
-        self._labels = group["labels"][:].astype(np.int64) if "labels" in group else None
+        with _damage_is_a_user_error(self.path):
+            group = file[self.split_name]
+            if self.encoding == "raw":
+                self._pixels = self._map(group["images"])
+            self._labels = group["labels"][:].astype(np.int64) if "labels" in group else None
         self._file, self._process = file, os.getpid()
         if isinstance(self._pixels, np.ndarray):
             file.close()  # the map is all that is needed
@@ -201,10 +212,11 @@ class PackedSplit:
         from PIL import Image
 
         assert self._file is not None
-        group = self._file[self.split_name]
-        start, stop = group["offsets"][index : index + 2]
-        with Image.open(io.BytesIO(group["bytes"][start:stop].tobytes())) as image:
-            return np.asarray(image).reshape(self.height, self.width, self.channels)
+        with _damage_is_a_user_error(self.path):
+            group = self._file[self.split_name]
+            start, stop = group["offsets"][index : index + 2]
+            with Image.open(io.BytesIO(group["bytes"][start:stop].tobytes())) as image:
+                return np.asarray(image).reshape(self.height, self.width, self.channels)
 
 
 class _Rows:
