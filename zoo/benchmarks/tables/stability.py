@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 LN2 = 0.6931472
 THRESHOLD = 50.0
+SPIKE = 5.0  # a gradient norm this many times the median of its run, since smoothing changes the scale of gradients
 BATCH_SIZES = [4, 8, 32]
 DIVERGED = Cell("diverged")
 
@@ -67,7 +68,10 @@ def build(
             "reaches the threshold; weights and moments then stay as they are."
         ],
         sections=[*_published(references), *_measured(lines)],
-        notes=["Published runs are hundreds of thousands of steps of full-size networks; ours are short and small."],
+        notes=[
+            "Published runs are hundreds of thousands of steps of full-size networks; ours are short and small.",
+            f"Spikes: steps whose gradient norm is at least {SPIKE:g} times the median of their run.",
+        ],
     )
 
 
@@ -140,7 +144,9 @@ def _values(run: Run, record: Record | None) -> dict[str, float]:
     finite = [norm for norm in run.norms if math.isfinite(norm)]
     values = {"skipped_updates": float(run.skipped), "diverged": float(record is None)}
     if finite:
-        values |= {"largest_norm": max(finite), "median_norm": statistics.median(finite)}
+        middle = statistics.median(finite)
+        values |= {"largest_norm": max(finite), "median_norm": middle, "steps": float(len(run.norms))}
+        values["spikes"] = float(sum(norm >= SPIKE * middle for norm in run.norms) + len(run.norms) - len(finite))
     if record is not None:
         values |= {"bits_per_dim": record.bits_per_dim, "standard_error": record.standard_error}
         values["images"] = record.images
@@ -204,7 +210,8 @@ def _measured(lines: Sequence[Measurement]) -> list[Section]:
         groups.setdefault((line.subject, *key), {})[int(s["batch_size"] or 0), bool(s["gradient_smoothing"])] = line
     sections = []
     for (subject, dataset, steps, threshold, lr, seed), group in groups.items():
-        columns = [*_columns("run"), Column("largest norm, without"), Column("largest norm, with")]
+        names = [f"{name}, {which}" for name in ("spikes", "median norm", "largest norm") for which in _WHICH]
+        columns = [*_columns("run"), *(Column(name) for name in names)]
         rows = []
         for size in sorted({size for size, _ in group}):
             pair = [group.get((size, smoothing)) for smoothing in (False, True)]
@@ -216,7 +223,8 @@ def _measured(lines: Sequence[Measurement]) -> list[Section]:
     return sections
 
 
-_SHOWN = (("skipped_updates", 0), ("bits_per_dim", 3), ("largest_norm", 1))
+_WHICH = ("without", "with")
+_SHOWN = (("skipped_updates", 0), ("bits_per_dim", 3), ("spikes", 0), ("median_norm", 1), ("largest_norm", 1))
 
 
 def _value(line: Measurement | None, name: str, digits: int) -> Cell:
