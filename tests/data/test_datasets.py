@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from zoo.data.datasets import DATASETS
-from zoo.data.splits import SPLIT_NAMES, HoldOut
+from zoo.data.splits import DROP, SPLIT_NAMES, Divide, HoldOut
 
 
 @pytest.mark.parametrize("name", DATASETS)
@@ -30,7 +30,8 @@ def test_every_rule_sends_every_image_somewhere_and_has_a_test_split(name, rule)
     if rule == "glow":
         counts = {"train": 27_000, "val": 3_000}
     assigned = np.concatenate([spec.rules[rule].assign(part, count) for part, count in counts.items()])
-    assert set(assigned) <= set(SPLIT_NAMES)
+    left_out = {DROP} if rule.endswith("-only") else set()  # a rule that says so leaves parts out
+    assert set(assigned) <= {*SPLIT_NAMES, *left_out}
     assert {"test"} <= set(assigned)
 
 
@@ -56,3 +57,11 @@ def test_hold_out_from_small_sources_leaves_both_splits():
     for count in (2, 5, 100):
         splits = HoldOut(5000, "val", "train", seed=1)(count)
         assert {"val", "train"} == set(splits)
+
+
+@pytest.mark.parametrize("count", [30, 10_000])
+def test_one_part_divides_into_all_splits_and_a_small_one_in_tenths(count):
+    splits = Divide(1000, 1000)(count)
+    held = 1000 if count > 2000 else count // 10
+    assert [int((splits == name).sum()) for name in SPLIT_NAMES] == [count - 2 * held, held, held]
+    assert (splits == Divide(1000, 1000)(count)).all()

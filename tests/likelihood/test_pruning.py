@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from zoo.checkpoints import build
 from zoo.likelihood import DiagonalGaussian, SamplePrior, to_levels
 from zoo.likelihood.latents import LatentSite
 from zoo.likelihood.pruning import (
@@ -20,11 +21,22 @@ from zoo.models.efficient_vdvae import DownStage, UpStage
 SHARES = [0.0, 0.01, 0.1, 0.3, 0.5, 0.77, 0.99, 1.0]
 
 
-@pytest.fixture
-def model():
+def efficient_vdvae():
     up = [UpStage(6, [1], ratio=0.5, stride=2), UpStage(8, [1], ratio=0.5)]
     down = [DownStage(8, [2], latents=3, ratio=0.5), DownStage(6, [2], latents=2, ratio=0.5, stride=2)]
-    return EfficientVDVAE([3, 8, 8], 8, up, down, mixtures=2).eval()
+    return EfficientVDVAE([3, 8, 8], 8, up, down, mixtures=2)
+
+
+def vdvae():
+    encoder = [{"resolution": 8, "blocks": 1, "downsample": 2}, {"resolution": 4, "blocks": 1}]
+    decoder = [{"resolution": 4, "blocks": 2}, {"resolution": 8, "blocks": 1, "upsample_from": 4}]
+    spec = {"image_size": 8, "bits": 8, "encoder": encoder, "decoder": decoder, "width": 8, "latent_channels": 2}
+    return build({"class_path": "zoo.models.VDVAE", "init_args": {**spec, "mixtures": 2}})
+
+
+@pytest.fixture(params=[efficient_vdvae, vdvae])
+def model(request):
+    return request.param().eval()
 
 
 @pytest.fixture
