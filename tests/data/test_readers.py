@@ -223,18 +223,26 @@ def test_ffhq1024_keeps_the_png_files(tmp_path):
         assert file["train/bytes"][:].tobytes() == files[0]
 
 
-def test_celebahq_records_of_glow_keep_their_parts(tmp_path):
+@pytest.mark.parametrize("packed", [False, True])
+def test_celebahq_records_of_glow_keep_their_parts(tmp_path, packed):
     source = tmp_path / "celeba-tfr"
-    made = {}
+    made, members = {}, {}
     for number, part in enumerate(("train", "validation")):
         made[part] = formats.pixels(1, 256, 256, seed=number)
         (source / part).mkdir(parents=True)
         records = formats.tfrecord([formats.example(image, 1) for image in made[part]])
         (source / part / f"{part}-r08-s-0000-of-0120.tfrecords").write_bytes(records)
+        members[f"celeba-tfr/{part}/{part}-r08-s-0000-of-0120.tfrecords"] = records
+    if packed:
+        source = formats.write_tar(tmp_path / "celeba-tfr.tar", members)
     images, _, info = pack("celebahq256", source, tmp_path)
     np.testing.assert_array_equal(images["train"], made["train"])
     np.testing.assert_array_equal(images["test"], made["validation"])
     assert info.variant == "celebahq256-glow"
+    if not packed:
+        (alone,) = (source / "validation").iterdir()
+        images, _, _ = pack("celebahq256", alone, tmp_path)
+        np.testing.assert_array_equal(images["test"], made["validation"])
 
 
 def test_split_rule_that_does_not_fit_the_source_is_named(tmp_path):

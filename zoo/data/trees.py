@@ -178,6 +178,10 @@ class _Slice:
         self._at += len(content)
         return content
 
+    def seek(self, offset: int) -> int:
+        self._at = min(max(0, offset), self._size)
+        return self._at
+
     def __enter__(self) -> _Slice:
         return self
 

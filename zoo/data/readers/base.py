@@ -80,7 +80,14 @@ def find_files(source: Path, names: Iterable[str], what: str) -> dict[str, Path]
 
 
 def trees_below(source: Path) -> list[Tree]:
-    """The archives of a folder if it holds any, else the folder itself; an archive is itself."""
+    """The archives of a folder if it holds any, else the folder itself; an archive is itself.
+
+    A record file stands for a folder with nothing but it.
+    """
+    if source.is_file() and "tfrecord" in source.name:
+        alone = open_tree(source.parent)
+        alone.names = [source.name]
+        return [alone]
     if source.is_dir():
         archives = sorted(path for path in source.iterdir() if path.is_file() and is_archive(path))
         if archives:

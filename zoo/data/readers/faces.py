@@ -7,7 +7,7 @@ from pathlib import Path
 
 from zoo.data.readers.arrays import array_items, layout, open_npy
 from zoo.data.readers.base import Item, Part, ReadOptions, Source, image_items, trees_below
-from zoo.data.readers.tfrecord import open_records, record_items
+from zoo.data.readers.tfrecord import Records, count_records, find_records, record_items
 from zoo.errors import UserError
 
 
@@ -16,13 +16,14 @@ def open_source(path: Path, options: ReadOptions) -> Source:
     if not path.exists():
         raise UserError(f"{path}: no such file or folder; give the archive, the folder it unpacks to, or the npy file")
     files = [path] if path.is_file() else sorted(path.iterdir())
-    records = sorted(path.rglob("*.tfrecord*")) if path.is_dir() else [path] if "tfrecord" in path.name else []
-    if records:
-        return _glow(records, options)
     arrays = [file for file in files if file.suffix == ".npy"]
     if arrays:
         return _array(arrays[0])
-    trees = [(tree, names) for tree in trees_below(path) if (names := tree.images())]
+    opened = trees_below(path)
+    records = find_records(path, opened)
+    if records:
+        return _glow(records, options)
+    trees = [(tree, names) for tree in opened if (names := tree.images())]
     if not trees:
         raise UserError(f"{path}: no images; expected PNG or JPG files, a zip or tar of them, an npy file or tfrecords")
 
@@ -44,19 +45,17 @@ def _array(path: Path) -> Source:
     return Source((Part("all", array.shape[0], lambda: array_items(array)),), shape, (path,))
 
 
-def _glow(files: list[Path], options: ReadOptions) -> Source:
-    groups: dict[str, list[Path]] = {"train": [], "val": []}
-    for file in files:
-        groups["val" if "val" in f"{file.parent.name}/{file.name}" else "train"].append(file)
+def _glow(records: list[tuple[str, Records]], options: ReadOptions) -> Source:
+    def items(members: list[Records]) -> Iterator[Item]:
+        for member in members:
+            yield from (Item(item.image) for item in record_items(member))
 
-    def items(members: list[Path]) -> Iterator[Item]:
-        for file in members:
-            yield from (Item(item.image) for item in record_items(file))
-
+    groups = {name: [member for part, member in records if part == name] for name in ("train", "val")}
     parts = tuple(
-        Part(name, sum(open_records(file) for file in members), lambda members=members: items(members))
+        Part(name, sum(map(count_records, members)), lambda members=members: items(members))
         for name, members in groups.items()
         if members
     )
     assert options.size is not None
+    files = dict.fromkeys(member.file for _, member in records)
     return Source(parts, (options.size, options.size, 3), tuple(files))

@@ -14,7 +14,7 @@ import numpy as np
 
 from zoo.data.readers.arrays import array_items, image_array, label_array, layout, open_npy, open_npz, spooled
 from zoo.data.readers.base import Item, Part, ReadOptions, Source, image_items, trees_below
-from zoo.data.readers.tfrecord import open_records, record_items
+from zoo.data.readers.tfrecord import count_records, find_records, record_items
 from zoo.data.trees import Tree, open_tree
 from zoo.data.unpickling import load_batch
 from zoo.errors import UserError
@@ -64,31 +64,25 @@ def _part(name: str) -> str:
 
 def _small(path: Path, options: ReadOptions) -> list[_Piece]:
     files = [path] if path.is_file() else sorted(path.iterdir())
-    records = [file for file in files if "tfrecord" in file.name] or sorted(path.rglob("*.tfrecord*"))
-    if records:
-        return [
-            _Piece(_part(str(file.relative_to(path.parent))), open_records(file), _records(file), file)
-            for file in records
-        ]
     arrays = [file for file in files if file.suffix == ".npy"]
     if arrays:
         opened = [(file, open_npy(file)) for file in arrays]
         return [_Piece(_part(f.name), a.shape[0], lambda a=a: array_items(a), f) for f, a in opened]
     if path.is_file() and path.suffix == ".npz":
         return _npz(path, str(path), path, from_one=False)
+    trees = trees_below(path)
+    records = find_records(path, trees)
+    if records:
+        return [_Piece(part, count_records(m), lambda m=m: record_items(m), m.file) for part, m in records]
     pieces = []
-    for tree in trees_below(path):
+    for tree in trees:
         by_part: dict[str, list[str]] = {}
         for name in tree.images():
             key = name if tree.path.is_dir() and "/" in name else tree.path.name
             by_part.setdefault(_part(str(PurePosixPath(key).parent) if "/" in key else key), []).append(name)
         for part, names in by_part.items():
             pieces.append(_Piece(part, len(names), lambda t=tree, n=names: image_items(t, n, AS_PUBLISHED), tree.path))
-    return pieces  # fmt: skip
-
-
-def _records(file: Path) -> Pass:
-    return lambda: record_items(file)
+    return pieces
 
 
 def _box(path: Path, options: ReadOptions) -> list[_Piece]:

@@ -10,11 +10,12 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, NamedTuple
 
 import numpy as np
 
 from zoo.data.readers.base import Item
+from zoo.data.trees import Tree
 from zoo.errors import UserError
 
 Feature = bytes | list[int] | list[float]
@@ -41,35 +42,61 @@ def masked_crc(content: bytes) -> int:
     return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
 
 
-def _length(stream: IO[bytes], path: Path, record: int) -> int | None:
+class Records(NamedTuple):
+    """A record file on disk or in an archive."""
+
+    tree: Tree
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.tree.path}: {self.name}"
+
+    @property
+    def file(self) -> Path:
+        """The file on disk: the archive, or the record file itself."""
+        return self.tree.path if self.tree.path.is_file() else self.tree.path / self.name
+
+
+def find_records(source: Path, trees: list[Tree]) -> list[tuple[str, Records]]:
+    """Record files with their part: "val" below a folder whose name has "val" in it, or named so; else "train"."""
+    found = []
+    for tree in trees:
+        for name in tree.matching(lambda name: "tfrecord" in name):
+            near = "/".join((source / name).parts[-2:])
+            found.append(("val" if "val" in near else "train", Records(tree, name)))
+    return found
+
+
+def _length(stream: IO[bytes], records: Records, record: int) -> int | None:
     head = stream.read(12)
     if not head:
         return None
     if len(head) < 12 or masked_crc(head[:8]) != int.from_bytes(head[8:], "little"):
-        raise UserError(f"{path}: record {record} is damaged or this is no TFRecord file; get it again")
+        raise UserError(f"{records}: record {record} is damaged or this is no TFRecord file; get it again")
     return int.from_bytes(head[:8], "little")
 
 
-def open_records(path: Path) -> int:
+def count_records(records: Records) -> int:
     """Number of records, by their lengths alone."""
-    size, count = path.stat().st_size, 0
-    with open(path, "rb") as stream:
-        while (length := _length(stream, path, count)) is not None:
-            stream.seek(length + 4, 1)
-            if stream.tell() > size:
-                raise UserError(f"{path}: cut short in record {count}; get it again")
+    size, at, count = records.tree.size(records.name), 0, 0
+    with records.tree.open(records.name) as stream:
+        while (length := _length(stream, records, count)) is not None:
+            at += 12 + length + 4
+            if at > size:
+                raise UserError(f"{records}: cut short in record {count}; get it again")
+            stream.seek(at)
             count += 1
     return count
 
 
-def messages(path: Path) -> Iterator[bytes]:
+def messages(records: Records) -> Iterator[bytes]:
     """The messages of a file in order."""
-    with open(path, "rb") as stream:
+    with records.tree.open(records.name) as stream:
         record = 0
-        while (length := _length(stream, path, record)) is not None:
+        while (length := _length(stream, records, record)) is not None:
             message = stream.read(length)
             if len(message) < length or len(stream.read(4)) < 4:
-                raise UserError(f"{path}: cut short in record {record}; get it again")
+                raise UserError(f"{records}: cut short in record {record}; get it again")
             yield message
             record += 1
 
@@ -129,16 +156,16 @@ def _values(kind: int, content: bytes) -> Feature:
     return values
 
 
-def record_items(path: Path) -> Iterator[Item]:
+def record_items(records: Records) -> Iterator[Item]:
     """Images of Glow's records: `data` = uint8 pixels, `shape` = (H, W, C), optional `label`."""
-    for number, message in enumerate(messages(path)):
+    for number, message in enumerate(messages(records)):
         try:
             features = parse_example(message)
             shape = tuple(int(side) for side in features["shape"])  # type: ignore[union-attr]
             image = np.frombuffer(features["data"], np.uint8).reshape(shape)  # type: ignore[arg-type]
         except (KeyError, ValueError, IndexError, TypeError) as error:
             raise UserError(
-                f"{path}: record {number} has no 'data' with its 'shape'; expected Glow's records"
+                f"{records}: record {number} has no 'data' with its 'shape'; expected Glow's records"
             ) from error
         label = features.get("label")
         yield Item(image, int(label[0]) if label else None)
