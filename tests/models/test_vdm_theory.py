@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from zoo.codec import measure
 from zoo.likelihood import SamplePosterior, nats_to_bits_per_dim, to_levels
 from zoo.models.vdm import VDM, FixedSchedule, MonotoneSchedule
 from zoo.models.vdm.ode import integrate
@@ -140,3 +141,12 @@ def test_solver_meets_its_tolerance(tolerance):
 def test_solver_says_when_the_tolerance_cannot_be_met():
     with pytest.raises(RuntimeError, match="raise the tolerance"):
         integrate(lambda t, y: torch.randn_like(y), torch.zeros(1, 2).double(), 0.0, 1.0, 1e-9, limit=100)
+
+
+def test_files_have_the_size_of_the_bound():
+    """Bits-back through the T + 1 latents: exact, and as long as the T-step bound says."""
+    x = gaussian_images(32)
+    coded = measure(known(coding_steps=20), bytes(12), x, batch_size=16)
+    assert coded.exact
+    bound, error = excess(known(eval_draws=20), x, "steps-20")
+    assert coded.report.net == pytest.approx(bound + true_bits(x).mean().item(), abs=4 * error + 0.3)
