@@ -7,7 +7,7 @@ no other class is allowed in the file, and nothing in it runs. All shapes are re
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -87,7 +87,7 @@ def read_public(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     return weights, args
 
 
-def _count(weights: Mapping[str, Tensor], prefix: str, position: int) -> int:
+def _count(weights: Iterable[str], prefix: str, position: int) -> int:
     """One more than the largest number at that position of the dotted keys that start so; 0 if there is none."""
     found = [int(key.split(".")[position]) for key in weights if key.startswith(prefix)]
     return 1 + max(found) if found else 0
@@ -118,10 +118,15 @@ def import_checkpoint(
     for key in needed:
         if key not in weights:
             raise UserError(f"{files[0]}: key {key!r} is missing; expected a PixelSNAIL prior of the public code")
+    arguments = _arguments(weights, float(args.get("dropout", 0.1)), residual_skip)
+    return {"class_path": "zoo.models.CodePrior", "init_args": arguments}, translate(weights, _rules(), str(files[0]))
+
+
+def _arguments(weights: Mapping[str, Tensor], dropout: float, residual_skip: str) -> dict[str, Any]:
+    """Arguments of the `CodePrior` that has these weights, read off their names and shapes."""
     height, width = weights["background"].shape[2:]
     channels, num_codes = weights["horizontal.conv.conv.weight_v"].shape[:2]
     conv = weights["blocks.0.resblocks.0.conv1.conv.conv.weight_v"]
-    attention = any(".causal_attention." in key for key in weights)
     stack = [key for key in weights if key.startswith("out.") and ".conv1." in key]
     trunk = {
         "channels": channels,
@@ -130,25 +135,25 @@ def import_checkpoint(
         "layers_per_block": _count(weights, "blocks.0.resblocks.", 3),
         "kernel_size": conv.shape[-1],
         "centre": "masked",
-        "attention": "every" if attention else "none",
+        "attention": "every" if any(".causal_attention." in key for key in weights) else "none",
         "heads": HEADS,
         "key_content": "features",
-        "output_layers": _count(dict.fromkeys(stack), "out.", 1),
-        "dropout": float(args.get("dropout", 0.1)),
+        "output_layers": _count(stack, "out.", 1),
+        "dropout": dropout,
         "stack_dropout": 0.1,
         "dropout_place": "inside",
         "attention_dropout": "probs",
         "residual_skip": residual_skip,
     }
-    arguments: dict[str, Any] = {"grids": [[height, width]], "codes": [num_codes], "trunk": trunk, "name": "top"}
     first = weights.get("cond_resnet.blocks.0.conv.weight_v")
-    if first is not None:
-        arguments |= {
-            "grids": [[height // 2, width // 2], [height, width]],  # the public code always doubles
-            "codes": [first.shape[1], num_codes],
-            "condition_layers": _count(weights, "cond_resnet.blocks.", 2) - 1,
-            "condition_channels": first.shape[0],
-            "condition_kernel": first.shape[-1],
-            "name": "bottom",
-        }
-    return {"class_path": "zoo.models.CodePrior", "init_args": arguments}, translate(weights, _rules(), str(files[0]))
+    if first is None:
+        return {"grids": [[height, width]], "codes": [num_codes], "trunk": trunk, "name": "top"}
+    return {
+        "grids": [[height // 2, width // 2], [height, width]],  # the public code always doubles
+        "codes": [first.shape[1], num_codes],
+        "trunk": trunk,
+        "condition_layers": _count(weights, "cond_resnet.blocks.", 2) - 1,
+        "condition_channels": first.shape[0],
+        "condition_kernel": first.shape[-1],
+        "name": "bottom",
+    }

@@ -1,0 +1,85 @@
+"""Measured prices of codes: negative log-likelihood of each level's prior, and the error of the reconstruction."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from zoo.benchmarks.records import Measurement, stamp
+from zoo.errors import UserError
+
+TABLE = "codes"
+
+
+def measure(
+    checkpoint: str | Path, split: str, dataset: str | None = None, limit: int | None = None, batch_size: int = 32
+) -> Measurement:
+    """Price the codes of every image of a split under a model's priors.
+
+    Args:
+        checkpoint: of a `VQVAE2`: path, run folder or shipped name.
+        split: of the data set.
+        dataset: null = the data the model was trained on.
+        limit: only the first so many images.
+        batch_size: images priced at once.
+
+    Returns:
+        One line with, for each level, nats and bits per code; the rate in bits/dim; the mean squared error of the
+        reconstruction on [-1, 1] and on [0, 1].
+
+    Raises:
+        UserError: if the checkpoint holds no priors over codes.
+    """
+    from zoo.checkpoints import load
+    from zoo.data import ImageDataModule
+
+    loaded = load(checkpoint)
+    network: Any = loaded.network
+    if not getattr(network, "priors", None):
+        raise UserError(f"{checkpoint}: holds a {type(network).__name__} without priors over codes; expected a VQVAE2")
+    trained = loaded.meta.get("data", {})
+    data = ImageDataModule(
+        dataset or trained.get("dataset", "photos"), eval_batch_size=batch_size, crop=trained.get("crop"), limit=limit
+    )
+    start = time.perf_counter()
+    nats = dict.fromkeys(network.autoencoder.names, 0.0)
+    squared, images = 0.0, 0
+    with torch.inference_mode():
+        for x, label in data.evaluation_loader(split, 0, 1):
+            terms = network.terms(x, label)
+            for name, rate in terms.rates.items():
+                nats[name] += float(rate.double().sum())
+            squared += float(network.mse(x).double().sum())
+            images += len(x)
+    values = _values(network, nats, squared, images)
+    settings = {
+        "dataset": data.info.name,
+        "split": split,
+        "resolution": network.image_shape[-1],
+        "bits": network.bits,
+        "images": images,
+        "weights": loaded.digest,
+    }
+    name = Path(checkpoint).parent.name if Path(checkpoint).is_file() else Path(checkpoint).name
+    seconds = time.perf_counter() - start
+    return Measurement(table=TABLE, subject=name, settings=settings, values=values, seconds=seconds, **stamp())
+
+
+def _values(network: Any, nats: dict[str, float], squared: float, images: int) -> dict[str, float]:
+    """Means per code, per dimension and per pixel."""
+    from zoo.likelihood import nats_to_bits_per_dim
+
+    channels, height, width = network.image_shape
+    values: dict[str, float] = {}
+    for name, grid in zip(network.autoencoder.names, network.autoencoder.grids, strict=True):
+        per_code = nats[name] / images / (grid[0] * grid[1])
+        values[f"{name} nats/code"] = per_code
+        values[f"{name} bits/code"] = float(nats_to_bits_per_dim(torch.tensor(per_code).double(), 1))
+    total = torch.tensor(sum(nats.values()) / images).double()
+    values["rate bits/dim"] = float(nats_to_bits_per_dim(total, channels * height * width))
+    values["mse [-1,1]"] = squared / images
+    values["mse [0,1]"] = squared / images / 4
+    return values
