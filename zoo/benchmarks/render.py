@@ -266,7 +266,7 @@ def _html(table: Table) -> str:
         body += ["</tr></thead><tbody>"]
         for row in section.rows:
             cells = zip(section.columns, row, strict=True)
-            body += ["<tr>" + "".join(_html_cell(column, cell) for column, cell in cells) + "</tr>"]
+            body += ["<tr>" + "".join(_html_cell(column, cell, table.marks) for column, cell in cells) + "</tr>"]
         body += ["</tbody></table></div>"]
     marks = table.used_marks()
     body += ["<dl>", *(f"<dt>{html.escape(m)}</dt><dd>{html.escape(t)}</dd>" for m, t in marks.items()), "</dl>"]
@@ -279,8 +279,8 @@ def _side(column: Column) -> str:
     return "number" if column.numeric else "word"
 
 
-def _html_cell(column: Column, cell: Cell) -> str:
-    """A table cell; its marks are superscripts, an empty one is grey."""
+def _html_cell(column: Column, cell: Cell, meanings: Mapping[str, str]) -> str:
+    """A table cell; its marks are superscripts that explain themselves when pointed at, an empty cell is grey."""
     grey = " empty" if cell.text in (NOT_RUN, NOT_PUBLISHED) else ""
-    marks = f"<sup>{html.escape(''.join(cell.marks))}</sup>" if cell.marks else ""
+    marks = "".join(f'<sup title="{html.escape(meanings[mark])}">{html.escape(mark)}</sup>' for mark in cell.marks)
     return f'<td class="{_side(column)}{grey}">{html.escape(cell.text)}{marks}</td>'
