@@ -169,13 +169,13 @@ class LitAutoencoder(pl.LightningModule):
         if adversarial:
             parts |= self._discriminator_step(images, reconstruction)
         for name, value in parts.items():
-            self.log(f"train/{name}", value, prog_bar=name == "reconstruction")
+            self.log(f"train/{name}", value, prog_bar=name == "loss")
 
     def _autoencoder_step(self, images: Tensor, adversarial: bool) -> tuple[Tensor, dict[str, Tensor]]:
         out = self.network.training_pass(images)
         reconstruction_loss = self.reconstruction_loss(images, out.reconstruction)
         loss = reconstruction_loss + self.hparams.penalty_weight * out.penalty
-        parts = {"reconstruction": reconstruction_loss.detach(), **out.parts}
+        parts = {"loss": loss.detach(), "reconstruction": reconstruction_loss.detach(), **out.parts}
         parts["l1"] = (images - out.reconstruction).abs().mean().detach()
         if adversarial:
             self.discriminator.requires_grad_(False)
