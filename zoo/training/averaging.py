@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
+from zoo.errors import UserError
+
 CURRENT = "current_model_state"
 """Key of the raw weights in a checkpoint; `state_dict` holds the averaged ones."""
 
@@ -32,6 +34,16 @@ class AveragedWeights(pl.Callback):
         self._average: dict[str, Tensor] | None = None
         self._steps_seen = 0
         self._swapped = False
+
+    @override
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Refuse strategies that cut parameters up: their checkpoints would not hold the average."""
+        sharded = ("FSDPStrategy", "ModelParallelStrategy", "DeepSpeedStrategy")
+        if stage == "fit" and type(trainer.strategy).__name__ in sharded:
+            raise UserError(
+                "averaged weights need whole parameters on every device; with a sharding strategy such as fsdp set "
+                "--model.ema_decay 0"
+            )
 
     @override
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

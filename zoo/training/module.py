@@ -10,6 +10,7 @@ from typing import Any, Literal
 import lightning.pytorch as pl
 import torch
 from torch import Tensor, nn
+from torch.distributed.fsdp import FullyShardedDataParallel
 from typing_extensions import override
 
 from zoo.errors import UserError
@@ -246,8 +247,7 @@ class LitLikelihood(pl.LightningModule):
         Gradients are averaged over processes before this is called, so all of them decide alike.
         """
         parameters = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
-        norm = torch.nn.utils.get_total_norm([p.grad for p in parameters])
-        norm = norm.full_tensor() if hasattr(norm, "full_tensor") else norm  # sharded parameters
+        norm = self._total_norm(parameters)
         self.gradient_norm = float(norm)
         clip_norm = self.hparams.clip_norm if self.hparams.clip_norm is not None else gradient_clip_val
         self.update_skipped = self._must_skip(self.gradient_norm)
@@ -260,6 +260,14 @@ class LitLikelihood(pl.LightningModule):
         self.consecutive_skips = 0
         if clip_norm is not None:
             torch.nn.utils.clip_grads_with_norm_(parameters, clip_norm, norm)
+
+    def _total_norm(self, parameters: list[nn.Parameter]) -> Tensor:
+        """Norm of the whole gradient, also where every process holds only shards of it."""
+        whole = self.trainer.strategy.model
+        if isinstance(whole, FullyShardedDataParallel):
+            return whole.clip_grad_norm_(math.inf)
+        norm = torch.nn.utils.get_total_norm([p.grad for p in parameters])
+        return norm.full_tensor() if hasattr(norm, "full_tensor") else norm
 
     def _must_skip(self, norm: float) -> bool:
         if not math.isfinite(norm):
