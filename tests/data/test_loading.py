@@ -124,6 +124,16 @@ def test_workers_change_nothing(workers):
             assert torch.equal(a, b)
 
 
+@pytest.mark.parametrize("workers", [0, 2])
+def test_an_epoch_left_early_leaves_no_trace(workers):
+    alone, helped = photos(limit=64).train_dataloader(), photos(limit=64, num_workers=workers).train_dataloader()
+    for epoch in range(3):  # of 4 batches, 2 are taken
+        alone.set_epoch(epoch)
+        helped.set_epoch(epoch)
+        for (a, _), (b, _), _ in zip(alone, helped, range(2), strict=False):
+            assert torch.equal(a, b)
+
+
 @pytest.mark.parametrize("workers", [0, 1])
 def test_loading_leaves_the_global_random_numbers_alone(workers):
     torch.manual_seed(0)
