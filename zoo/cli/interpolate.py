@@ -55,12 +55,12 @@ def interpolate(
         raise UserError(f"--levels {min(unknown)}: no latents of that side; this model has {sorted(sides)}")
     first, second = [z[0::2] for z in seen.latents], [z[1::2] for z in seen.latents]
     count = len(x) // 2
-    weights = [1.0 - i / (steps - 1) for i in range(steps)]
-    mixed = [
-        mix_latents(first, second, weight, mix, lambda _, z: levels is None or z.shape[-1] in levels)
-        for weight in weights
-    ]
-    walk = pictures(model, ((Given(latents), count) for latents in mixed), seed)
+
+    def policy(step: int) -> Given:
+        weight = 1.0 - step / (steps - 1)
+        return Given(mix_latents(first, second, weight, mix, lambda _, z: levels is None or z.shape[-1] in levels))
+
+    walk = pictures(model, ((policy(step), count) for step in range(steps)), seed)
     columns = [x[0::2], *walk, x[1::2]]
     save_grid(torch.stack(columns, dim=1).flatten(0, 1), path, columns=len(columns))  # (pairs, columns) -> rows
     print(f"{path}: {count} walk(s) of {steps} pictures, {mix}")

@@ -159,6 +159,7 @@ class HierarchicalVAE(nn.Module):
     ) -> None:
         super().__init__()
         sides = pyramid(resolution, len(groups))
+        self.sides = sides[::-1]
         lists = {"width_mult": width_mult, "ffn_mult": ffn_mult, "encoder_blocks": encoder_blocks}
         _check_lengths(len(groups), **lists, attention=attention, heads=heads)
         self.resolution, self.channels, self.num_classes = resolution, channels, num_classes
@@ -173,13 +174,7 @@ class HierarchicalVAE(nn.Module):
         self.encoder = Encoder(
             sides, encoder_widths, ffn_mult, encoder_blocks, attention, heads, channels, label_channels, attention_mode
         )
-        self.sides = sides[::-1]
-        self.start, self.condition = None, None
-        if condition_channels:
-            self.condition = nn.Conv2d(condition_channels, widths[-1], 1)
-            scaled_xavier_(self.condition)
-        else:
-            self.start = nn.Parameter(torch.zeros(1, widths[-1], sides[-1], sides[-1]))
+        self.start, self.condition = _beginning(widths[-1], sides[-1], condition_channels)
         self._gain = residual_gain(sum(groups))
         self.levels, self.upsamples = nn.ModuleList(), nn.ModuleList()
         for i in reversed(range(len(sides))):
@@ -291,6 +286,15 @@ class HierarchicalVAE(nn.Module):
         if condition is None:
             raise ValueError("this network upsamples: give it the low-resolution image as `condition`")
         return self.condition(condition)
+
+
+def _beginning(width: int, side: int, channels: int) -> tuple[nn.Parameter | None, nn.Conv2d | None]:
+    """What the state starts from: a learned array, or a projection of a small image with so many channels."""
+    if not channels:
+        return nn.Parameter(torch.zeros(1, width, side, side)), None
+    projection = nn.Conv2d(channels, width, 1)
+    scaled_xavier_(projection)
+    return None, projection
 
 
 def _propose(

@@ -97,16 +97,7 @@ class LatentVAE(AncestralModel):
         price: Literal["pixels", "codes"] = "pixels",
     ) -> None:
         super().__init__()
-        if hierarchy.resolution * first_stage.factor != image_size:
-            raise UserError(
-                f"image_size: {image_size} is not the hierarchy's resolution {hierarchy.resolution} times the first "
-                f"stage's factor {first_stage.factor}; change one of them"
-            )
-        if hierarchy.channels != first_stage.latent_channels:
-            raise UserError(
-                f"hierarchy.channels: {hierarchy.channels}, but the first stage's latent has "
-                f"{first_stage.latent_channels} channels; make them equal"
-            )
+        _check_parts(first_stage, hierarchy, image_size)
         if sigma_q is None and not hasattr(first_stage, "encode"):
             raise UserError("sigma_q: null needs a first stage with a Gaussian encoder (KLAutoencoder); give a number")
         if train == "pixels" and pixel_head is None:
@@ -342,6 +333,20 @@ class LatentVAE(AncestralModel):
             )
         if label is None or bool((label < 0).any()):
             raise UserError("guidance: needs a label for every image; give --label")
+
+
+def _check_parts(first_stage: nn.Module, hierarchy: HierarchicalVAE, image_size: int) -> None:
+    """Sizes and channels of the two stages must agree."""
+    if hierarchy.resolution * first_stage.factor != image_size:
+        raise UserError(
+            f"image_size: {image_size} is not the hierarchy's resolution {hierarchy.resolution} times the first "
+            f"stage's factor {first_stage.factor}; change one of them"
+        )
+    if hierarchy.channels != first_stage.latent_channels:
+        raise UserError(
+            f"hierarchy.channels: {hierarchy.channels}, but the first stage's latent has "
+            f"{first_stage.latent_channels} channels; make them equal"
+        )
 
 
 def _any(weight: float | Sequence[float]) -> bool:
