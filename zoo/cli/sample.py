@@ -22,6 +22,8 @@ def sample(
     steps: int = 0,
     over_time: int = 0,
     columns: int | None = None,
+    classifier: str | None = None,
+    keep: float = 0.1,
     batch_size: int = 16,
     seed: int = 0,
 ) -> None:
@@ -38,6 +40,9 @@ def sample(
         steps: sampling steps, for models that have a choice (VDM); 0 keeps the model's own.
         over_time: one row per image with so many pictures on its way from noise, for models that sample in steps (VDM).
         columns: images in a row; null chooses.
+        classifier: keep only the samples to which this classifier gives `label` the highest probability (Razavi et al.
+            2019, section 3.3): `digits`, a TorchScript file or a class path.
+        keep: share of the samples that the classifier keeps.
         batch_size: images drawn at once.
         seed: of the noise.
     """
@@ -69,7 +74,10 @@ def sample(
     with step_progress(model, passes):
         for value in temperature:
             torch.manual_seed(seed)
-            drawn = [_draw(model, min(batch_size, n - i), value, labels, options) for i in range(0, n, batch_size)]
+            if classifier is not None:
+                drawn = [_best(model, classifier, label, n, keep, value, batch_size)]
+            else:
+                drawn = [_draw(model, min(batch_size, n - i), value, labels, options) for i in range(0, n, batch_size)]
             blank = -n % columns if columns else 0  # a temperature's last row is filled up
             rows += [*drawn, torch.full((blank, *drawn[0].shape[1:]), 255, dtype=torch.uint8)]
     save_grid(torch.cat(rows), path, columns)
@@ -81,6 +89,21 @@ def _draw(model: "LikelihoodModel", n: int, temperature: float, labels: "Tensor 
 
     with torch.inference_mode():
         return model.sample(n, temperature, None if labels is None else labels[:n], **options)
+
+
+def _best(
+    model: "LikelihoodModel", classifier: str, label: int | None, n: int, keep: float, temperature: float, size: int
+) -> "Tensor":
+    """The samples of a class that a classifier likes best."""
+    import torch
+
+    from zoo.benchmarks.rejection import load_classifier, rejection_sample
+
+    if label is None:
+        raise UserError("--classifier: give the class to draw with --label")
+    kept = rejection_sample(model, load_classifier(classifier), torch.tensor([label]), n, keep, temperature, size)
+    print(f"kept {len(kept.images)} of {kept.drawn} samples ({kept.acceptance:.1%}), temperature {temperature:g}")
+    return kept.images
 
 
 def _guidance(model: "LikelihoodModel", mean: float, std: float) -> dict[str, Any]:
