@@ -35,6 +35,10 @@ def step_progress(model: LikelihoodModel, passes: int) -> Iterator[None]:
         model: the model; its score network is called once per step.
         passes: traversals to come.
     """
+    if hasattr(model, "progress"):
+        with _row_progress(model):
+            yield
+        return
     if not hasattr(model, "coding_steps"):
         yield
         return
@@ -48,6 +52,21 @@ def step_progress(model: LikelihoodModel, passes: int) -> Iterator[None]:
             yield
         finally:
             handle.remove()
+
+
+@contextmanager
+def _row_progress(model: LikelihoodModel) -> Iterator[None]:
+    """A bar that advances with every row of symbols of an autoregressive model, starting anew for each grid."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("sampling", total=None)
+        model.progress = lambda done, total: bar.update(task, completed=done, total=total)
+        try:
+            yield
+        finally:
+            model.progress = None
 
 
 def draw_over_time(model: LikelihoodModel, n: int, pictures: int, label: Tensor | None) -> Tensor:
