@@ -69,7 +69,7 @@ def test_depth_prices_the_same_weights_under_both_kinds_of_bins(tmp_path):
     assert eight[0] == pytest.approx(eight[1], abs=1e-3)
     assert five[0] == pytest.approx(values(measured, "rate")[0] + values(measured, "distortion")[0])
     with Image.open(picture) as image:
-        assert image.size == (720, 460)
+        assert image.size == (900, 460)
     assert as_dict(depth.build(read(saved), references.load()))["sections"][-1] == measured
 
 

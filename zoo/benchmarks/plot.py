@@ -58,7 +58,7 @@ class _Axes:
             self.x_ticks = nice_ticks(min(xs), max(xs))
         self.y_ticks = nice_ticks(min(ys), max(ys))
         self.left, self.top = 70 * _SCALE, 40 * _SCALE
-        self.right, self.bottom = size[0] - 20 * _SCALE, size[1] - 55 * _SCALE
+        self.right, self.bottom = size[0] - 230 * _SCALE, size[1] - 55 * _SCALE  # the legend stands to the right
 
     def x(self, value: float) -> float:
         """Horizontal place."""
@@ -81,7 +81,7 @@ def draw_lines(
     x_label: str,
     y_label: str,
     log_x: bool = False,
-    size: tuple[int, int] = (720, 460),
+    size: tuple[int, int] = (900, 460),
 ) -> None:
     """Write a plot.
 
@@ -113,7 +113,7 @@ def draw_lines(
         places = [(axes.x(x), axes.y(y)) for x, y in line.points]
         _path(pen, places, colour, line.dashed)
         row = axes.top + (6 + 18 * index) * _SCALE
-        start = axes.right - 190 * _SCALE
+        start = axes.right + 20 * _SCALE
         _path(pen, [(start, row + 7 * _SCALE), (start + 26 * _SCALE, row + 7 * _SCALE)], colour, line.dashed)
         pen.text((start + 32 * _SCALE, row), line.label, fill="black", font=font)
     with atomic_path(path) as temporary:
