@@ -282,9 +282,12 @@ def describe_split(loader: EvaluationLoader) -> Split:
 
     images = loader.reader.images
     info = describe(images.path)
+    variant = info.variant if len(images) == images.info.shape[0] else f"{info.variant}-first{len(images)}"
+    if loader.plan.binarise_seed is not None:
+        variant += "-binarised"
     return Split(
         dataset=info.name,
-        variant=info.variant if len(images) == images.info.shape[0] else f"{info.variant}-first{len(images)}",
+        variant=variant,
         split=images.split_name,
         digest=images.info.sha256,
         resolution=loader.plan.window.size[0],
