@@ -319,3 +319,17 @@ def test_a_sample_of_the_prior_has_the_models_levels():
     assert drawn.dtype == torch.uint8
     assert (drawn % 8 == 0).all()
     assert model.ancestral_pass(SamplePrior(), n=2).sample().max() < 32
+
+
+def test_both_prices_can_be_asked_for_by_name():
+    model = latent_vae()
+    prices = {}
+    for name in model.estimators():
+        torch.manual_seed(0)
+        prices[name] = model.terms_with(name, images())
+    assert prices["pixels"].scope == "pixels"
+    assert prices["codes"].scope == "codes"
+    for name, rate in prices["codes"].rates.items():
+        assert torch.equal(rate, prices["pixels"].rates[name])
+    with pytest.raises(UserError, match="codes"):
+        model.terms_with("code", images())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ def measure(
     """Price the codes of every image of a split under a model's priors.
 
     Args:
-        checkpoint: of a `VQVAE2`: path, run folder or shipped name.
+        checkpoint: of a `VQVAE2` or a `LatentVAE`: path, run folder or shipped name.
         split: of the data set.
         dataset: null = the data the model was trained on.
         limit: only the first so many images.
@@ -28,7 +29,7 @@ def measure(
 
     Returns:
         One line with, for each level, nats and bits per code; the rate in bits/dim; the mean squared error of the
-        reconstruction on [-1, 1] and on [0, 1].
+        reconstruction on [-1, 1] and on [0, 1]. For a latent VAE nats per image and bits per latent dimension.
 
     Raises:
         UserError: if the checkpoint holds no priors over codes.
@@ -38,23 +39,26 @@ def measure(
 
     loaded = load(checkpoint)
     network: Any = loaded.network
-    if not getattr(network, "priors", None):
-        raise UserError(f"{checkpoint}: holds a {type(network).__name__} without priors over codes; expected a VQVAE2")
+    latent = hasattr(network, "code_terms")  # a latent VAE, whose code is a real vector sent with some precision
+    if not latent and not getattr(network, "priors", None):
+        kind = type(network).__name__
+        raise UserError(f"{checkpoint}: holds a {kind} without priors over codes; expected a VQVAE2 or a LatentVAE")
+    price = network.code_terms if latent else network.terms
     trained = loaded.meta.get("data", {})
     data = ImageDataModule(
         dataset or trained.get("dataset", "photos"), eval_batch_size=batch_size, crop=trained.get("crop"), limit=limit
     )
     start = time.perf_counter()
-    nats = dict.fromkeys(network.autoencoder.names, 0.0)
+    nats: dict[str, float] = {}
     squared, images = 0.0, 0
     with torch.inference_mode():
         for x, label in data.evaluation_loader(split, 0, 1):
-            terms = network.terms(x, label)
-            for name, rate in terms.rates.items():
-                nats[name] += float(rate.double().sum())
+            torch.manual_seed(images)  # noise follows from the position in the split
+            for name, rate in price(x, label).rates.items():
+                nats[name] = nats.get(name, 0.0) + float(rate.double().sum())
             squared += float(network.mse(x).double().sum())
             images += len(x)
-    values = _values(network, nats, squared, images)
+    values = (_latent_values if latent else _values)(network, nats, squared, images)
     settings = {
         "dataset": data.info.name,
         "split": split,
@@ -83,3 +87,20 @@ def _values(network: Any, nats: dict[str, float], squared: float, images: int) -
     values["mse [-1,1]"] = squared / images
     values["mse [0,1]"] = squared / images / 4
     return values
+
+
+def _latent_values(network: Any, nats: dict[str, float], squared: float, images: int) -> dict[str, float]:
+    """Means per image, per latent dimension and per pixel dimension: a rate at some precision, not a likelihood."""
+    from zoo.likelihood import nats_to_bits_per_dim
+
+    per_image = {name: value / images for name, value in nats.items()}
+    last = per_image.pop("latent")
+    total = torch.tensor(sum(per_image.values()) + last).double()
+    return {
+        "groups nats/image": sum(per_image.values()),
+        "latent nats/image": last,
+        "bits per latent dimension": float(nats_to_bits_per_dim(total, network.latent_dims)),
+        "rate bits/dim": float(nats_to_bits_per_dim(total, math.prod(network.image_shape))),
+        "mse [-1,1]": squared / images,
+        "mse [0,1]": squared / images / 4,
+    }

@@ -18,7 +18,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from zoo.errors import UserError
+from zoo.errors import UserError, closest
 from zoo.likelihood.gaussian import DiagonalGaussian
 from zoo.likelihood.latents import LatentPolicy, LatentSite, SamplePosterior, SamplePrior
 from zoo.likelihood.levels import check_bits, from_levels, level_values, to_levels
@@ -212,6 +212,23 @@ class LatentVAE(AncestralModel):
         """Price of the pixels, or of the latent code if there is no pixel head; see `LikelihoodModel.terms`."""
         return super().terms(x, label) if self.scope == "pixels" else self.code_terms(x, label)
 
+    default_estimator = ""
+
+    def estimators(self) -> dict[str, str]:
+        """Which prices there are; `codes` is no likelihood of pixels."""
+        names = {"codes": "length of the latent code at precision sigma_q"}
+        return names if self.pixel_head is None else {"pixels": "bound on the pixels", **names}
+
+    def terms_with(self, estimator: str, x: Tensor, label: Tensor | None = None) -> LikelihoodTerms:
+        """Price a batch by name; see `estimators`.
+
+        Raises:
+            UserError: no such price.
+        """
+        if estimator not in self.estimators():
+            raise UserError(f"estimator {estimator!r} is unknown; {closest(estimator, self.estimators())}")
+        return super().terms(x, label) if estimator == "pixels" else self.code_terms(x, label)
+
     def code_terms(self, x: Tensor, label: Tensor | None = None) -> LikelihoodTerms:
         """Length of the latent code: nats to send y with precision sigma_q. A rate, not a likelihood of pixels."""
         policy = SamplePosterior()
@@ -292,6 +309,12 @@ class LatentVAE(AncestralModel):
     def reconstruct(self, x: Tensor) -> Tensor:
         """What the first stage makes of images (B, C, H, W) uint8, without the hierarchy: uint8 of the same shape."""
         return self.images(self.latent_posterior(x).mean)
+
+    def mse(self, x: Tensor) -> Tensor:
+        """(B,) mean squared error of the first stage's reconstruction, pixels on [-1, 1]."""
+        with torch.no_grad():
+            rebuilt = self.decode(self.latent_posterior(x).mean).clamp(-1.0, 1.0)
+            return (rebuilt - self.values(x)).square().mean(dim=(1, 2, 3))
 
     def sample(
         self,
