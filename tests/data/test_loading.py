@@ -280,6 +280,7 @@ def test_unknown_names_get_a_hint(monkeypatch, tmp_path):
     for name, message in (
         ("cifar1", "did you mean 'cifar10'"),
         ("cifar10", "zoo data prepare cifar10"),
+        ("cifar10-full", "zoo data prepare cifar10 --split full"),
         ("x/y.h5", "no such file"),
         ("photo", "did you mean 'photos'"),
     ):

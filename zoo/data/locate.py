@@ -27,7 +27,8 @@ def locate(dataset: str) -> Path:
     """Find the prepared file of a data set.
 
     Args:
-        dataset: "photos", a name that `zoo data list` shows, the stem of a file in `$ZOO_DATA`, or a path to an .h5.
+        dataset: "photos", a name that `zoo data list` shows, with "-RULE" behind it for another split rule, the stem of
+            a file in `$ZOO_DATA`, or a path to an .h5.
 
     Raises:
         UserError: unknown name, or known but not prepared yet.
@@ -45,5 +46,10 @@ def locate(dataset: str) -> Path:
     if dataset in DATASETS:
         how = f"zoo data prepare {dataset} --source PATH"
         raise UserError(f"dataset '{dataset}': not prepared, {path} is missing; run `{how}`")
+    for name, spec in DATASETS.items():
+        rule = dataset.removeprefix(f"{name}-")
+        if dataset != rule and rule in spec.rules:
+            how = f"zoo data prepare {name} --split {rule} --source PATH"
+            raise UserError(f"dataset '{dataset}': not prepared, {path} is missing; run `{how}`")
     known = {"photos", *DATASETS} | {file.stem for file in data_home().glob("*.h5")}
     raise UserError(f"dataset '{dataset}': unknown name; {closest(dataset, known)}")
