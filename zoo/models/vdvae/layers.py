@@ -1,0 +1,290 @@
+"""Building blocks of VDVAE: residual blocks, encoder, stochastic layers, decoder.
+
+Shape letters: B batch, C image channels, R resolution of a layer, W width (channels) at that resolution, Z latent
+channels per position.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
+
+from zoo.likelihood.gaussian import DiagonalGaussian
+from zoo.likelihood.latents import LatentPolicy, LatentSite
+from zoo.models.blocks import nearest_upsample, pad_channels, recomputed
+
+# ----------------------------------------------------------------------------------------------------------------------
+# Architecture as plain data
+
+
+@dataclass(frozen=True)
+class EncoderStage:
+    """A run of residual blocks at one resolution.
+
+    Attributes:
+        resolution: height and width of the feature maps the blocks work on.
+        blocks: residual blocks in a row.
+        downsample: factor of the average pooling behind the last of them; 1 keeps the resolution.
+    """
+
+    resolution: int
+    blocks: int
+    downsample: int = 1
+
+
+@dataclass(frozen=True)
+class DecoderStage:
+    """A run of stochastic layers at one resolution.
+
+    Attributes:
+        resolution: height and width of the feature maps and of the latents.
+        blocks: stochastic layers in a row.
+        upsample_from: resolution whose stream is upsampled and added before the first layer; None adds nothing.
+    """
+
+    resolution: int
+    blocks: int
+    upsample_from: int | None = None
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Channels per resolution and the constants every block needs."""
+
+    width: int
+    widths: Mapping[int, int]
+    bottleneck: float
+    latent_channels: int
+
+    def at(self, resolution: int) -> int:
+        """Channels at a resolution."""
+        return self.widths.get(resolution, self.width)
+
+    def middle(self, resolution: int) -> int:
+        """Channels inside the blocks of a resolution."""
+        return int(self.at(resolution) * self.bottleneck)
+
+
+def convolution(width_in: int, width_out: int, kernel: int, gain: float = 1.0) -> nn.Conv2d:
+    """A "same" convolution with PyTorch's default weights times `gain` and zero bias (official initialisation)."""
+    conv = nn.Conv2d(width_in, width_out, kernel, padding=kernel // 2)
+    with torch.no_grad():
+        conv.weight.mul_(gain)
+        conv.bias.zero_()
+    return conv
+
+
+class Bottleneck(nn.Module):
+    """Four convolutions (1x1, 3x3, 3x3, 1x1), each preceded by a GELU; the middle ones are 1x1 up to resolution 2.
+
+    Args:
+        width_in: channels read.
+        width_middle: channels of the two convolutions in the middle.
+        width_out: channels written.
+        resolution: decides the kernel of the middle convolutions.
+        gain: factor on the initial weights of the last convolution.
+    """
+
+    def __init__(self, width_in: int, width_middle: int, width_out: int, resolution: int, gain: float = 1.0) -> None:
+        super().__init__()
+        kernel = 3 if resolution > 2 else 1
+        self.conv1 = convolution(width_in, width_middle, 1)
+        self.conv2 = convolution(width_middle, width_middle, kernel)
+        self.conv3 = convolution(width_middle, width_middle, kernel)
+        self.conv4 = convolution(width_middle, width_out, 1, gain)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, width_in, R, R) -> (B, width_out, R, R)."""
+        return self.conv4(self.inside(self.conv1(F.gelu(x))))
+
+    def inside(self, h: Tensor) -> Tensor:
+        """What stands between the first and the last convolution, for callers that compute those two differently."""
+        h = self.conv2(F.gelu(h))
+        return F.gelu(self.conv3(F.gelu(h)))
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# Bottom-up
+
+
+class Encoder(nn.Module):
+    """Residual blocks and average pooling; keeps the last activation of every resolution.
+
+    Args:
+        stages: runs of blocks, from the image size downwards.
+        layout: channels per resolution. Channels are padded with zeros where the next resolution is wider.
+        image_channels: channels of the input.
+    """
+
+    def __init__(self, stages: Sequence[EncoderStage], layout: Layout, image_channels: int) -> None:
+        super().__init__()
+        count = sum(stage.blocks for stage in stages)
+        self.stem = convolution(image_channels, layout.width, 3)
+        self.blocks = nn.ModuleList()
+        self._plan: list[tuple[int, int]] = []  # pooling factor and output width of each block
+        for stage in stages:
+            width, middle = layout.at(stage.resolution), layout.middle(stage.resolution)
+            for position in range(stage.blocks):
+                factor = stage.downsample if position == stage.blocks - 1 else 1
+                self.blocks.append(Bottleneck(width, middle, width, stage.resolution, gain=math.sqrt(1 / count)))
+                self._plan.append((factor, layout.at(stage.resolution // factor)))
+
+    def forward(self, x: Tensor, recompute: bool = False) -> dict[int, Tensor]:
+        """Activations of the image.
+
+        Args:
+            x: (B, C, H, W) normalised pixels.
+            recompute: whether to drop the activations inside the blocks until the backward pass.
+
+        Returns:
+            Resolution -> (B, W, R, R).
+        """
+        x = self.stem(x)
+        activations = {x.shape[-1]: x}
+        for block, (factor, width) in zip(self.blocks, self._plan, strict=True):
+            x = x + (recomputed(block, x) if recompute else block(x))
+            if factor > 1:
+                x = F.avg_pool2d(x, factor)  # (B, W, R, R) -> (B, W, R / factor, R / factor)
+            x = pad_channels(x, width)
+            activations[x.shape[-1]] = x
+        return activations
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# Top-down
+
+
+class StochasticLayer(nn.Module):
+    """One group of latents: prior, posterior, and how the drawn value enters the stream (paper, figure 3).
+
+    Args:
+        name: name of the group in `LikelihoodTerms.rates`.
+        resolution: height and width of its latents.
+        upsample_from: resolution of the stream added before the layer, or None.
+        layout: channels.
+        gain: factor on the initial weights of the two residual branches (official: sqrt(1 / number of layers)).
+    """
+
+    def __init__(self, name: str, resolution: int, upsample_from: int | None, layout: Layout, gain: float) -> None:
+        super().__init__()
+        width, middle, latent = layout.at(resolution), layout.middle(resolution), layout.latent_channels
+        self.name, self.resolution, self.upsample_from = name, resolution, upsample_from
+        self.width, self.latent_channels = width, latent
+        self.posterior = Bottleneck(2 * width, middle, 2 * latent, resolution)
+        self.prior = Bottleneck(width, middle, 2 * latent + width, resolution, gain=0.0)
+        self.project = convolution(latent, width, 1, gain)
+        self.residual = Bottleneck(width, middle, width, resolution, gain)
+
+    def read(self, y: Tensor, seen: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Outputs of the prior and the posterior network.
+
+        The posterior reads stream and encoder activation side by side; its first convolution is computed as the sum of
+        two, so that nothing is concatenated and each GELU is computed once. Of the prior's last convolution only the
+        part that makes mean and log std is computed here.
+
+        Args:
+            y: (B, W, R, R) stream.
+            seen: (B, W, R, R) GELU of the encoder activation, or None when nothing is seen.
+
+        Returns:
+            (B, 2Z, R, R): mean and log std of the prior; (B, mid, R, R): what its last convolution reads; and
+            (B, 2Z, R, R): mean and log std of the posterior, or None.
+        """
+        active, numbers = F.gelu(y), 2 * self.latent_channels
+        hidden = self.prior.inside(self.prior.conv1(active))
+        prior = F.conv2d(hidden, self.prior.conv4.weight[:numbers], self.prior.conv4.bias[:numbers])
+        if seen is None:
+            return prior, hidden, None
+        first = self.posterior.conv1
+        of_stream, of_image = first.weight.split(self.width, dim=1)  # (mid, 2W, 1, 1) -> twice (mid, W, 1, 1)
+        h = F.conv2d(active, of_stream) + F.conv2d(seen, of_image, first.bias)
+        return prior, hidden, self.posterior.conv4(self.posterior.inside(h))
+
+    def write(self, y: Tensor, hidden: Tensor, z: Tensor) -> Tensor:
+        """The stream behind this layer.
+
+        What the prior adds to the stream and what the latents add are one convolution of both, side by side.
+
+        Args:
+            y: (B, W, R, R) stream.
+            hidden: (B, mid, R, R) from `read`.
+            z: (B, Z, R, R) latents.
+
+        Returns:
+            (B, W, R, R).
+        """
+        last, numbers = self.prior.conv4, 2 * self.latent_channels
+        weight = torch.cat([last.weight[numbers:], self.project.weight], dim=1)  # (W, mid + Z, 1, 1)
+        bias = last.bias[numbers:] + self.project.bias
+        y = y + F.conv2d(torch.cat([hidden, z], dim=1), weight, bias)
+        return y + self.residual(y)
+
+
+class Decoder(nn.Module):
+    """Stochastic layers from the lowest resolution to the image size.
+
+    Args:
+        stages: runs of layers, top first.
+        layout: channels per resolution.
+        bias_up_to: largest resolution whose stream starts from a learned bias; others start from zeros.
+    """
+
+    def __init__(self, stages: Sequence[DecoderStage], layout: Layout, bias_up_to: int) -> None:
+        super().__init__()
+        gain = math.sqrt(1 / sum(stage.blocks for stage in stages))
+        self.layers = nn.ModuleList()
+        for stage in stages:
+            for position in range(stage.blocks):
+                name = f"z{len(self.layers):02d}_{stage.resolution}x{stage.resolution}"
+                source = stage.upsample_from if position == 0 else None
+                self.layers.append(StochasticLayer(name, stage.resolution, source, layout, gain))
+        self.image_size = stages[-1].resolution
+        resolutions = sorted({stage.resolution for stage in stages if stage.resolution <= bias_up_to})
+        self.biases = nn.ParameterDict({str(r): nn.Parameter(torch.zeros(1, layout.at(r), r, r)) for r in resolutions})
+        self.gain = nn.Parameter(torch.ones(1, layout.width, 1, 1))
+        self.bias = nn.Parameter(torch.zeros(1, layout.width, 1, 1))
+
+    def forward(
+        self, policy: LatentPolicy, seen: Mapping[int, Tensor] | None, n: int, recompute: bool = False
+    ) -> Tensor:
+        """The one traversal.
+
+        Args:
+            policy: where latents come from.
+            seen: encoder activations per resolution, or None without an image.
+            n: images in the batch.
+            recompute: whether to drop the activations inside the layers until the backward pass.
+
+        Returns:
+            (B, W, H, W) features of the image.
+        """
+        if seen is not None:
+            seen = {layer.resolution: seen[layer.resolution] for layer in self.layers}
+            seen = {resolution: F.gelu(activation) for resolution, activation in seen.items()}
+        streams = {int(r): bias.expand(n, -1, -1, -1) for r, bias in self.biases.items()}
+        for index, layer in enumerate(self.layers):
+            y = self._stream(streams, layer, n)
+            act = None if seen is None else seen[layer.resolution]
+            p, hidden, q = recomputed(layer.read, y, act) if recompute else layer.read(y, act)
+            prior = DiagonalGaussian(*p.chunk(2, dim=1))
+            posterior = None if q is None else DiagonalGaussian(*q.chunk(2, dim=1))
+            z = policy(LatentSite(layer.name, index, prior, posterior))
+            streams[layer.resolution] = (
+                recomputed(layer.write, y, hidden, z) if recompute else layer.write(y, hidden, z)
+            )
+        return streams[self.image_size] * self.gain + self.bias
+
+    def _stream(self, streams: Mapping[int, Tensor], layer: StochasticLayer, n: int) -> Tensor:
+        """The stream a layer reads, with the upsampled lower one added where the layer says so."""
+        y = streams.get(layer.resolution)
+        if y is None:
+            y = self.gain.new_zeros(n, layer.width, layer.resolution, layer.resolution)
+        if layer.upsample_from is not None:
+            below = streams[layer.upsample_from][:, : layer.width]  # widths shrink upwards: the first channels go on
+            y = y + nearest_upsample(below, layer.resolution // layer.upsample_from)
+        return y
