@@ -205,6 +205,17 @@ def test_channels_last_changes_nothing_but_layout():
     torch.testing.assert_close(*results)
 
 
+@pytest.mark.slow
+def test_compilation_changes_nothing_but_rounding():
+    results = []
+    for compiled in (False, True):
+        torch.manual_seed(0)
+        module = lit(compile=compiled)
+        fit(module, steps=3)
+        results.append(torch.cat([p.detach().flatten() for p in module.parameters()]))
+    torch.testing.assert_close(*results, rtol=1e-4, atol=1e-5)
+
+
 def test_noise_depends_on_the_batch_not_on_what_happened_before():
     draws = []
     for extra in (0, 3):

@@ -163,7 +163,12 @@ class LitLikelihood(pl.LightningModule):
         self.noise_seed = int(os.environ.get("PL_GLOBAL_SEED", "0"))
         if self.hparams.channels_last:
             self.network.to(memory_format=torch.channels_last)
-        self._objective = torch.compile(self.network.objective) if self.hparams.compile else self.network.objective
+        self._objective = self.network.objective
+        if self.hparams.compile:
+            import torch._inductor.config as inductor
+
+            inductor.fallback_random = True  # the same noise as without compilation
+            self._objective = torch.compile(self.network.objective)
 
     def seed_noise(self, stream: int, index: int) -> None:
         """Give this batch its own random numbers, a function of seed, stream, batch number and process alone.
