@@ -131,7 +131,8 @@ def _mixed(a: Tensor, b: Tensor, weight: float, mix: Mix) -> Tensor:
     length_a, length_b = flat_a.norm(dim=1, keepdim=True), flat_b.norm(dim=1, keepdim=True)
     arc = torch.sin(weight * angle) * flat_a / length_a.clamp_min(1e-12)
     arc = arc + torch.sin((1.0 - weight) * angle) * flat_b / length_b.clamp_min(1e-12)
-    return ((weight * length_a + (1.0 - weight) * length_b) * arc / torch.sin(angle)).reshape(a.shape)
+    mixed: Tensor = (weight * length_a + (1.0 - weight) * length_b) * arc / torch.sin(angle)
+    return mixed.reshape(a.shape)
 
 
 class SharedNoise:

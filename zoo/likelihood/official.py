@@ -59,9 +59,7 @@ def efficient_vdvae_log_mass(
     inverse = torch.exp(-log_scales)
     lowest = F.logsigmoid(inverse * (values - means + half))
     highest = -F.softplus(inverse * (values - means - half))
-    interior = _interior(
-        values, means, inverse, log_scales if density_log_scales is None else density_log_scales, half
-    )
+    interior = _interior(values, means, inverse, log_scales if density_log_scales is None else density_log_scales, half)
     top = (256 - 2 ** (8 - bits) - 127.5) / 127.5
     is_top = values == torch.tensor(top, dtype=values.dtype, device=values.device)
     return torch.where(values == -1.0, lowest, torch.where(is_top, highest, interior))
