@@ -41,9 +41,14 @@ def folder_files(path):
     return sorted(path.parent.glob(f"{path.stem}-*.th"))
 
 
+def official(path):
+    """Spec and weights under the official conventions."""
+    return import_checkpoint(folder_files(path), path, convention="vdvae")
+
+
 @cache
 def load(path: Path) -> Case:
-    spec, weights = import_checkpoint(folder_files(path), path)
+    spec, weights = official(path)
     model = build(spec)
     fit_weights(model, weights, path.name)
     with np.load(path.with_suffix(".npz")) as file:
@@ -97,7 +102,7 @@ def test_terms(path, precision):
     case = load(path)
     model, policy = case.model, Replay(case.series("eps"))
     if precision == "f64":
-        model = VDVAE(**import_checkpoint(folder_files(path), path)[0]["init_args"]).double()
+        model = VDVAE(**official(path)[0]["init_args"]).double()
         model.load_state_dict(case.model.state_dict())
         policy = Replay([eps.double() for eps in policy.noise])
     with torch.no_grad():

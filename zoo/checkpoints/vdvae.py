@@ -70,7 +70,7 @@ def import_checkpoint(
     config: Path | None = None,
     weights: Literal["ema", "raw"] = "ema",
     published: str | None = None,
-    convention: Literal["vdvae", "normalised"] = "vdvae",
+    convention: Literal["normalised", "vdvae"] = "normalised",
 ) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Read an official VDVAE checkpoint.
 
@@ -80,9 +80,9 @@ def import_checkpoint(
             the published architecture that has these parameters.
         weights: which weights to take when both kinds are given.
         published: name of a published architecture, instead of `config`.
-        convention: "vdvae" gives the official numbers: the official likelihood formula, and 8-bit encoder input at 5
-            bits. "normalised" gives a model whose levels sum to one and whose encoder sees what is priced, so that it
-            can be coded.
+        convention: "normalised" gives a model whose levels sum to one and whose encoder sees what is priced, so that it
+            can be coded. "vdvae" gives the official numbers: the official likelihood formula, and 8-bit input to the
+            encoder of a 5-bit model.
 
     Returns:
         The spec of the network, and its state dict.

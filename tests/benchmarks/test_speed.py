@@ -1,0 +1,65 @@
+"""The speed table: what it measures is of the network it was given."""
+
+import pytest
+import torch
+
+from zoo.benchmarks.tables.speed import build, matmul_peak
+from zoo.checkpoints import save
+from zoo.errors import UserError
+from zoo.models.vdvae import VDVAE, DecoderStage, EncoderStage
+
+ARGUMENTS = {
+    "encoder": [{"resolution": 4, "blocks": 1, "downsample": 4}, {"resolution": 1, "blocks": 1}],
+    "decoder": [{"resolution": 1, "blocks": 1}, {"resolution": 4, "blocks": 1, "upsample_from": 1}],
+    "width": 8,
+    "image_size": 4,
+    "mixtures": 1,
+}
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    settings = ARGUMENTS | {
+        "encoder": [EncoderStage(**stage) for stage in ARGUMENTS["encoder"]],
+        "decoder": [DecoderStage(**stage) for stage in ARGUMENTS["decoder"]],
+    }
+    path = tmp_path / "tiny.safetensors"
+    save(path, {"class_path": "zoo.models.VDVAE", "init_args": ARGUMENTS}, VDVAE(**settings))
+    return str(path)
+
+
+def test_rows_hold_images_per_second_flops_and_their_share_of_the_peak(checkpoint):
+    threads = torch.get_num_threads()
+    table = build([], None, model=checkpoint, batch_size=2, threads=1, repeats=1)
+    assert torch.get_num_threads() == threads
+    [section] = table.sections
+    assert [(row[0].value, row[1].value) for row in section.rows] == [
+        ("evaluation", "contiguous"),
+        ("training", "contiguous"),
+        ("evaluation", "channels-last"),
+        ("training", "channels-last"),
+    ]
+    names = [column.name for column in section.columns]
+    for row in section.rows:
+        images, seconds, work, rate, share = (
+            row[names.index(name)].value for name in ("images/s", "s/batch", "GFLOP/image", "GFLOP/s", "share of peak")
+        )
+        assert images == pytest.approx(2 / seconds)
+        assert rate == pytest.approx(work * images)
+        assert 0 < share < 1
+    evaluation, training = (row[names.index("GFLOP/image")].value for row in section.rows[:2])
+    assert 2 * evaluation < training <= 3 * evaluation
+
+
+def test_the_peak_is_that_of_a_real_matrix_product():
+    assert 1e8 < matmul_peak() < 1e15
+
+
+def test_errors_name_the_option(tmp_path):
+    with pytest.raises(UserError, match="no such configuration file"):
+        build([], None, model=str(tmp_path / "missing.yaml"))
+    (tmp_path / "empty.yaml").write_text("data: {}\n")
+    with pytest.raises(UserError, match="describes 0 networks"):
+        build([], None, model=str(tmp_path / "empty.yaml"))
+    with pytest.raises(UserError, match="--threads 0"):
+        build([], None, model="any", threads=0)
