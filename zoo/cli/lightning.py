@@ -32,6 +32,7 @@ KNOWN_NOISE = (
     ".*lr_scheduler.step.*before.*optimizer.step.*",
     ".*`ModelCheckpoint.*could not find the monitored key.*",
     ".*dirpath has changed.*",
+    ".*module.s. in eval mode at the start of training.*",  # frozen first stages
 )
 
 
