@@ -36,7 +36,7 @@ def ticks(low: float, high: float, count: int = 5) -> list[float]:
         [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]
     """
     raw = (high - low) / count
-    power = 10.0 ** np.floor(np.log10(raw))
+    power = float(10.0 ** np.floor(np.log10(raw)))
     step = power * next(m for m in (1, 2, 5, 10) if m * power >= raw * 0.999)
     first, last = int(np.ceil(low / step - 1e-9)), int(np.floor(high / step + 1e-9))
     return [round(k * step, 10) for k in range(first, last + 1)]
