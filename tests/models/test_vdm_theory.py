@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from zoo.codec import measure
+from zoo.errors import UserError
 from zoo.likelihood import SamplePosterior, nats_to_bits_per_dim, to_levels
 from zoo.models.vdm import VDM, FixedSchedule, MonotoneSchedule
 from zoo.models.vdm.ode import integrate
@@ -65,9 +66,9 @@ def test_three_estimators_agree_with_the_true_value():
         assert abs(mean) < 4 * error + allowance
         assert error < 0.1
     for estimator in ("ode", "ode-gaussian"):
-        mean, error = excess(known(ode_tolerance=1e-4), x[:24], estimator)
-        assert abs(mean) < 4 * error + 0.003
-        assert error < 0.003
+        mean, error = excess(known(ode_tolerance=2e-3), x[:24], estimator)
+        assert abs(mean) < 4 * error + 0.005
+        assert error < 0.01
 
 
 def test_bound_falls_with_the_number_of_steps_towards_the_continuous_one():
@@ -139,7 +140,7 @@ def test_solver_meets_its_tolerance(tolerance):
 
 
 def test_solver_says_when_the_tolerance_cannot_be_met():
-    with pytest.raises(RuntimeError, match="raise the tolerance"):
+    with pytest.raises(UserError, match="raise ode_tolerance"):
         integrate(lambda t, y: torch.randn_like(y), torch.zeros(1, 2).double(), 0.0, 1.0, 1e-9, limit=100)
 
 
