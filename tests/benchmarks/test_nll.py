@@ -128,7 +128,7 @@ def test_command_prints_json_without_importing_torch(tmp_path):
         (["--table", "nll", "--suite", "demo"], "exclude each other"),
         (["--table", "nll", "--records", "/nonexistent"], "no such file or folder"),
         (["--table", "nll", "--format", "pdf"], "pdf"),
-        (["--table", "nll", "--dateset", "x"], "dateset"),
+        (["--table", "nll", "--dateset", "x"], "did you mean 'dataset'"),
     ],
 )
 def test_mistakes_get_one_line_and_status_2(arguments, message, capsys):
@@ -148,3 +148,12 @@ def test_output_is_written_whole_and_its_suffix_chooses_the_form(tmp_path, capsy
     assert target.read_text().startswith("<!DOCTYPE html>")
     assert list(target.parent.iterdir()) == [target]
     assert str(target) in capsys.readouterr().out
+
+
+def test_a_switch_needs_no_value(capsys):
+    from zoo.cli.main import main
+
+    assert main(["bench", "--table", "nll", "--format", "markdown"]) == 0
+    without = capsys.readouterr().out
+    assert main(["bench", "--table", "nll", "--ablations", "--format", "markdown"]) == 0
+    assert len(capsys.readouterr().out) > len(without)

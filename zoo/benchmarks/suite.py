@@ -218,7 +218,12 @@ def _short_fit(folder: Folder, console: Any) -> None:
         return
     console.print("\n[bold]A short training run[/], from scratch, to show `zoo fit` at work")
     short = ["--trainer.max_steps=40", "--trainer.val_check_interval=20", "--trainer.log_every_n_steps=5"]
-    short += ["--model.warmup_steps=10", "--model.grid_every=20", "--trainer.limit_val_batches=2"]
+    short += [
+        "--model.warmup_steps=10",
+        "--model.ema_decay=0.9",
+        "--model.grid_every=20",
+        "--trainer.limit_val_batches=2",
+    ]
     _fit(config, folder.root / "fit", short)
 
 

@@ -1,6 +1,8 @@
 """`zoo bench`: tables of published beside measured numbers, and the demo that produces the measured ones."""
 
+import inspect
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,7 +27,7 @@ def run(argv: list[str]) -> int:
         parser = _parser("trains, prices and codes with every family that ships; writes leaderboard, samples, records")
         parser.add_argument("--suite", type=Literal["demo"], help="what to run")
         parser.add_function_arguments(demo, fail_untyped=False)
-        values = _parse(parser, argv)
+        values = _parse(parser, argv, demo)
         values.pop("suite")
         demo(**values)
         return 0
@@ -34,7 +36,7 @@ def run(argv: list[str]) -> int:
         parser.add_argument("--table", help="table to print")
         parser.add_argument("--suite", help="suite to run")
         parser.add_function_arguments(show, skip={"table", "options"})
-        _parse(parser, argv)
+        _parse(parser, argv, show)
         raise UserError("zoo bench: give --table NAME or --suite demo; `zoo bench --help` lists the tables")
     from zoo.benchmarks import tables
 
@@ -43,7 +45,7 @@ def run(argv: list[str]) -> int:
     parser.add_argument("--table", type=str, help="table to print")
     parser.add_function_arguments(show, skip={"table", "options"})
     parser.add_function_arguments(build, nested_key=None, skip={"records", "references"}, fail_untyped=False)
-    values = _parse(parser, argv)
+    values = _parse(parser, argv, build)
     common = {key: values.pop(key) for key in ("format", "output", "records")}
     show(values.pop("table"), options=values, **common)
     return 0
@@ -99,18 +101,25 @@ def _parser(description: str) -> Any:
     )
 
 
-def _parse(parser: Any, argv: list[str]) -> dict[str, Any]:
-    """Parsed values as a plain dictionary.
+def _parse(parser: Any, argv: list[str], function: Callable[..., Any]) -> dict[str, Any]:
+    """Parsed values as a plain dictionary; a switch of `function` may stand without a value.
 
     Raises:
         UserError: an unknown flag or a value of the wrong type.
     """
     import argparse
 
+    from zoo.cli.functions import spelled_out
+    from zoo.cli.parsing import explain, option_names
+
+    parameters = {
+        name: parameter.replace(annotation=bool) if parameter.annotation == "bool" else parameter
+        for name, parameter in inspect.signature(function).parameters.items()
+    }
     try:
-        return parser.parse_args(argv).as_dict()
+        return parser.parse_args(spelled_out(argv, parameters)).as_dict()
     except (argparse.ArgumentError, TypeError, ValueError) as error:
-        raise UserError(f"zoo bench: {error}; see `zoo bench --help`") from error
+        raise UserError(explain(error, "bench", option_names(parser))) from error
 
 
 def _peek(argv: list[str], flag: str) -> str | None:
