@@ -10,7 +10,7 @@ from zoo.models import EfficientVDVAE
 from zoo.models.efficient_vdvae import DownStage, KLSchedule, UpStage
 from zoo.models.efficient_vdvae.blocks import log_softplus
 from zoo.models.efficient_vdvae.network import linear_temperatures
-from zoo.models.efficient_vdvae.output import smoothed_mixture
+from zoo.models.efficient_vdvae.output import smoothed_mixture, starting_bias
 
 
 def stages():
@@ -252,6 +252,36 @@ def test_official_bins_overlap_at_five_bits_only(bits):
     mass = total_mass(smoothed_mixture(head, convention="efficient_vdvae", **settings), bits)
     assert mass == pytest.approx(2.0 if bits == 5 else 1.0, abs=2e-2)
     assert total_mass(smoothed_mixture(head, convention="normalised", **settings), bits) == pytest.approx(1, abs=1e-3)
+
+
+@pytest.mark.parametrize("base", ["std", "logstd"])
+@pytest.mark.parametrize("shape", [(3, 8, 8), (1, 8, 8)])
+def test_a_starting_scale_prices_flat_images_better_from_the_start(shape, base):
+    bias = starting_bias(shape[0], 5, base, 0.6931472, 0.1)
+    mixtures = [
+        smoothed_mixture(
+            head[None, :, None, None].expand(1, -1, *shape[1:]),
+            channels=shape[0],
+            bits=8,
+            base=base,
+            beta=0.6931472,
+            min_log_scale=-7.0,
+            convention="normalised",
+        )
+        for head in (torch.zeros_like(bias), bias)
+    ]
+    flat = torch.full((1, *shape), 128)
+    zeros, spread = (-mixture.log_prob(flat).item() / flat.numel() for mixture in mixtures)
+    assert spread < zeros - 0.5
+    torch.testing.assert_close(mixtures[1].log_scales.exp(), torch.full_like(mixtures[1].log_scales, 0.1))
+
+
+def test_posterior_gain_makes_posteriors_depend_more_on_the_image():
+    x, rates = photos(), []
+    for gain in (1.0, 10.0):
+        torch.manual_seed(2)
+        rates.append(tiny(posterior_gain=gain).terms(x).rate.mean())
+    assert rates[1] > 2 * rates[0]
 
 
 def test_price_is_that_of_the_returned_distribution():

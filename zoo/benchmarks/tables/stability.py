@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from zoo.benchmarks.small_runs import Run
 
 LN2 = 0.6931472
-THRESHOLD = 50.0
+THRESHOLD = 200.0
 SPIKE = 5.0  # a gradient norm this many times the median of its run, since smoothing changes the scale of gradients
 BATCH_SIZES = [4, 8, 32]
 DIVERGED = Cell("diverged")

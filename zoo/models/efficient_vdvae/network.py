@@ -36,7 +36,7 @@ from zoo.models.efficient_vdvae.blocks import (
     UpStage,
     xavier_conv,
 )
-from zoo.models.efficient_vdvae.output import smoothed_mixture
+from zoo.models.efficient_vdvae.output import smoothed_mixture, starting_bias
 from zoo.models.efficient_vdvae.schedule import KLSchedule
 
 LN2 = 0.6931472  # the published smoothing, to the digits of the official configurations
@@ -71,6 +71,10 @@ class EfficientVDVAE(AncestralModel):
         output_kernel: side of the last convolution.
         schedule: KL weights during training.
         recompute: trade time for memory: cells recompute their activations in the backward pass.
+        initial_scale: start with a mixture of this scale, spread over the axis (see `starting_bias`); None starts from
+            zeros, as the official code. For short trainings.
+        posterior_gain: factor on the initial weights of the posterior means, so that latents are used sooner; 1 as in
+            the official code.
 
     Raises:
         ValueError: if stages, resolutions or widths do not fit together.
@@ -98,6 +102,8 @@ class EfficientVDVAE(AncestralModel):
         output_kernel: int = 1,
         schedule: KLSchedule | None = None,
         recompute: bool = False,
+        initial_scale: float | None = None,
+        posterior_gain: float = 1.0,
     ) -> None:
         super().__init__()
         ups = [stage if isinstance(stage, UpStage) else UpStage(**stage) for stage in bottom_up]
@@ -131,6 +137,17 @@ class EfficientVDVAE(AncestralModel):
         for module in self.modules():
             if isinstance(module, Cell):
                 module.recompute = recompute
+        self._start(initial_scale, posterior_gain)
+
+    @torch.no_grad()
+    def _start(self, initial_scale: float | None, posterior_gain: float) -> None:
+        """Initial values that differ from the official ones."""
+        if initial_scale is not None and self.mixtures:
+            channels = self.image_shape[0]
+            bias = starting_bias(channels, self.mixtures, self.output_scale, self.output_beta, initial_scale)
+            self.output.bias.copy_(bias)  # type: ignore[union-attr]
+        for block in self.blocks:
+            block.posterior_head.projection.weight[: block.latent_shape[0]].mul_(posterior_gain)
 
     def _check(self, ups: list[UpStage], downs: list[DownStage]) -> None:
         channels = self.image_shape[0]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -69,6 +71,31 @@ def smoothed_mixture(
     if isinstance(mixture, _OfficialLogStd):
         mixture.beta = beta
     return mixture
+
+
+def starting_bias(channels: int, mixtures: int, base: ScaleBase, beta: float, scale: float) -> Tensor:
+    """Bias of the output layer for a mixture that fits images roughly before any training.
+
+    Components are spread over the axis, green follows red and blue follows green by tanh(1) = 0.76, and every
+    component has the given scale. The official code starts from zeros, which takes thousands of steps to leave.
+
+    Args:
+        channels: C.
+        mixtures: M.
+        base: see `smoothed_mixture`.
+        beta: see `smoothed_mixture`.
+        scale: of the components, on the [-1, 1] axis.
+
+    Returns:
+        (channels of the output,).
+    """
+    raw = math.log(math.expm1(beta * scale)) / beta if base == "std" else math.log(scale) / beta
+    groups = torch.zeros(channels, 3 if channels == 3 else 2, mixtures)  # (C, parts, M)
+    groups[0, 0] = torch.linspace(-0.8, 0.8, mixtures)
+    groups[:, 1] = raw
+    if channels == 3:
+        groups[0, 2] = groups[2, 2] = 1.0  # R->G and G->B
+    return torch.cat([torch.zeros(mixtures), groups.flatten()])
 
 
 def draw_values(
