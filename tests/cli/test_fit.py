@@ -77,6 +77,25 @@ def test_options_win_over_files_and_more_steps_extend_a_run(tmp_path):
     assert store.load(tmp_path / "run").digest == store.load("runs/small").digest
 
 
+def test_the_saved_configuration_knows_its_folder(tmp_path):
+    run = tmp_path / "elsewhere"
+    assert main(["fit", "--config", "small.yaml", "--run_dir", str(run), "--trainer.max_steps", "2"]) == 0
+    (run / ".last.0.part.ckpt").write_bytes(b"left by a killed run")
+    words = ["fit", "--config", str(run / "config.yaml"), "--ckpt_path", "last", "--trainer.max_steps", "4"]
+    assert main(words) == 0
+    assert store.load(run).digest == store.load("runs/small").digest
+    assert not list(run.glob(".*"))
+
+
+def test_switching_averaging_off_goes_on_from_the_raw_weights(tmp_path):
+    words = ["fit", "--config", "small.yaml", "--run_dir", str(tmp_path / "run"), "--ckpt_path", "last"]
+    assert main([*words, "--trainer.max_steps", "2"]) == 0
+    raw = torch.load(tmp_path / "run/last.ckpt", weights_only=True)["current_model_state"]
+    assert main([*words, "--trainer.max_steps", "2", "--model.ema_decay", "0"]) == 0
+    found = store.read(tmp_path / "run/last.safetensors").weights
+    assert all(torch.equal(found[name.removeprefix("network.")], tensor) for name, tensor in raw.items())
+
+
 def test_resuming_what_never_began_begins(tmp_path, capsys):
     words = ["fit", "--config", "small.yaml", "--run_dir", str(tmp_path / "run"), "--trainer.max_steps", "1"]
     assert main([*words, "--ckpt_path", "last"]) == 0

@@ -33,14 +33,17 @@ def train(argv: list[str], files: list[Path]) -> int:
         argv: arguments behind `zoo fit`.
         files: the configuration files among them.
     """
-    from zoo.cli.lightning import ZooCLI, option, quiet, without_option
+    from zoo.cli.lightning import ZooCLI, option, quiet, read_config, without_option
 
     quiet()
-    run_dir = Path(option(argv, "--run_dir") or RUNS / (files[-1].stem if files else "unnamed"))
-    resume = option(argv, "--ckpt_path")
+    named = {key: value for file in files for key, value in read_config(file).items() if value is not None}
+    stem = files[-1].stem if files else "unnamed"
+    run_dir = Path(option(argv, "--run_dir") or named.get("run_dir") or RUNS / stem)
+    resume = option(argv, "--ckpt_path") or named.get("ckpt_path")
     if resume is not None:
-        argv = without_option(argv, "--ckpt_path")
         resume = _resume_file(resume, run_dir)
+    # The folder goes into the saved configuration, so that `--config RUN/config.yaml --ckpt_path last` continues.
+    argv = [*without_option(without_option(argv, "--ckpt_path"), "--run_dir"), f"--run_dir={run_dir}"]
     cli = ZooCLI(argv, "fit", run_dir, _module_class(files), _data_class(files))
     fresh = not cli.trainer.fast_dev_run
     if fresh and resume is None and (run_dir / LAST).exists():
@@ -50,6 +53,8 @@ def train(argv: list[str], files: list[Path]) -> int:
         )
     if fresh:
         (run_dir / EXPORT).unlink(missing_ok=True)  # it would be older than what this run writes
+        for unfinished in run_dir.glob(".last.*.part.*"):  # of a run that was killed while it wrote
+            unfinished.unlink(missing_ok=True)
     if cli.trainer.is_global_zero:
         network = getattr(cli.model, "network", cli.model)
         size = sum(parameter.numel() for parameter in network.parameters())

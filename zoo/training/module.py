@@ -16,7 +16,7 @@ from typing_extensions import override
 from zoo.errors import UserError
 from zoo.likelihood.protocols import LikelihoodModel
 from zoo.likelihood.terms import LikelihoodTerms, Objective, nats_to_bits_per_dim
-from zoo.training.averaging import AveragedWeights
+from zoo.training.averaging import CURRENT, AveragedWeights
 from zoo.training.grids import ImageGrids
 from zoo.training.progress import Throughput
 from zoo.training.schedules import Schedule, ScheduleName
@@ -307,6 +307,8 @@ class LitLikelihood(pl.LightningModule):
 
     @override
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take the counters and the seed up again."""
+        """Take the counters and the seed up again; without averaging, go on from the raw weights."""
+        if self._trainer is not None and self.trainer.state.fn == "fit" and self.hparams.ema_decay == 0:
+            checkpoint["state_dict"] = checkpoint.get(CURRENT, checkpoint["state_dict"])
         for name, value in checkpoint.get(STATE, {}).items():
             setattr(self, name, value)
