@@ -58,6 +58,8 @@ def sample(
     if any(value < 0 for value in temperature) or not temperature:
         raise UserError(f"--temperature {temperature}: expected numbers of at least 0, like [1.0,0.8]")
     model = load(checkpoint).network
+    if not hasattr(model, "sample"):
+        raise UserError(f"{checkpoint}: {type(model).__name__} is a part of a model and draws no images of its own")
     set_steps(model, steps)
     options = _guidance(model, guidance_mean, guidance_std)
     labels = None if label is None else torch.full((n,), label)
