@@ -19,6 +19,8 @@ from zoo.models.pixelsnail.codes import Progress
 from zoo.models.pixelsnail.incremental import SnailStepper
 from zoo.models.pixelsnail.trunk import PixelInput, SnailConfig, SnailTrunk
 
+_FIRST_LOG_SCALE = -2.0
+
 
 class AutoregressivePixels:
     """Distribution over images: priced in one pass, drawn and coded pixel by pixel.
@@ -109,6 +111,10 @@ class PixelSNAIL(AncestralModel):
         inputs = PixelInput(channels, config.channels, config.input_kernel)
         outputs = mixtures * (10 if channels == 3 else 3)
         self.trunk = SnailTrunk(inputs, config, outputs, height, width, classes=classes)
+        with torch.no_grad():  # start with scales of natural images; a bias moves by no more than the rate in a step
+            bias = self.trunk.final.bias
+            scales = bias[mixtures:].view(3, 3, mixtures)[:, 1] if channels == 3 else bias.view(3, mixtures)[2]
+            scales.fill_(_FIRST_LOG_SCALE)
 
     def head(self, levels: Tensor, label: Tensor | None = None) -> Tensor:
         """(B, 10 M or 3 M, H, W) mixture parameters of all positions, each given the pixels before it."""
