@@ -282,9 +282,9 @@ class Decoder(nn.Module):
     def _stream(self, streams: Mapping[int, Tensor], layer: StochasticLayer, n: int) -> Tensor:
         """The stream a layer reads, with the upsampled lower one added where the layer says so."""
         y = streams.get(layer.resolution)
-        if y is None:
-            y = self.gain.new_zeros(n, layer.width, layer.resolution, layer.resolution)
-        if layer.upsample_from is not None:
-            below = streams[layer.upsample_from][:, : layer.width]  # widths shrink upwards: the first channels go on
-            y = y + nearest_upsample(below, layer.resolution // layer.upsample_from)
-        return y
+        if layer.upsample_from is None:
+            shape = (n, layer.width, layer.resolution, layer.resolution)
+            return self.gain.new_zeros(shape) if y is None else y
+        below = streams[layer.upsample_from][:, : layer.width]  # widths shrink upwards: the first channels go on
+        above = nearest_upsample(below, layer.resolution // layer.upsample_from)
+        return above if y is None else y + above  # a stream without bias starts from zeros

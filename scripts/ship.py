@@ -1,0 +1,40 @@
+"""Put the export of a run among the checkpoints that ship with the package, at half precision.
+
+    python scripts/ship.py runs/vdvae_photos_8bit vdvae-photos-8bit
+
+The weights are rounded to float16 in the file and used as float32, so every record made from the shipped checkpoint is
+of the rounded weights.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import torch
+
+from zoo.checkpoints import read, save
+from zoo.checkpoints.store import SHIPPED
+
+LARGEST = 2_000_000  # bytes
+
+
+def main() -> None:
+    """Read the arguments and write the checkpoint."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path, help="run folder of `zoo fit`, or its last.safetensors")
+    parser.add_argument("name", help="name to ship under")
+    arguments = parser.parse_args()
+    contents = read(arguments.run)
+    path = save(
+        SHIPPED / f"{arguments.name}.safetensors", contents.spec, contents.weights, contents.meta, torch.float16
+    )
+    size = path.stat().st_size
+    if size > LARGEST:
+        path.unlink()
+        parser.error(f"{arguments.name}: {size:,} bytes, more than {LARGEST:,}")
+    print(f"{path}: {size:,} bytes")
+
+
+if __name__ == "__main__":
+    main()
