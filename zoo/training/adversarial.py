@@ -8,6 +8,7 @@ H x W image size.
 from __future__ import annotations
 
 import math
+import os
 import warnings
 from typing import Any, Literal
 
@@ -21,6 +22,9 @@ from typing_extensions import override
 from zoo.errors import UserError
 from zoo.likelihood.levels import level_values, to_levels
 from zoo.training import perceptual as lpips
+from zoo.training.grids import ImageGrids, tile
+from zoo.training.module import LitLikelihood
+from zoo.training.progress import Throughput
 
 Batch = tuple[Tensor, Tensor]
 LARGEST_WEIGHT = 1e4
@@ -65,6 +69,16 @@ def adaptive_weight(reconstruction: Tensor, adversarial: Tensor, last_layer: Ten
     return (by_reconstruction.norm() / (by_adversary.norm() + 1e-4)).clamp(0.0, LARGEST_WEIGHT).detach()
 
 
+class ReconstructionGrids(ImageGrids):
+    """Writes validation images beside what the first stage makes of them."""
+
+    @override
+    def _draw(self, pl_module: Any) -> dict[str, Tensor]:
+        assert self._images is not None
+        pairs = torch.stack([self._images, pl_module.network.reconstruct(self._images)], dim=1)  # (N, 2, C, H, W)
+        return {"reconstructions": tile(pairs.flatten(0, 1).cpu(), columns=8)}
+
+
 class LitAutoencoder(pl.LightningModule):
     """Train a first stage.
 
@@ -85,6 +99,8 @@ class LitAutoencoder(pl.LightningModule):
         clip_norm: largest gradient norm of the autoencoder; larger ones are scaled down. None: no clipping.
         warmup_steps: steps over which the rate rises linearly from 0.
         decay_steps: length of a cosine decay to 0; None keeps the rate.
+        grid_every: a grid of reconstructions is written at the first validation after this many further steps; 0: none.
+        grid_images: images in a grid.
     """
 
     def __init__(
@@ -104,6 +120,8 @@ class LitAutoencoder(pl.LightningModule):
         clip_norm: float | None = None,
         warmup_steps: int = 0,
         decay_steps: int | None = None,
+        grid_every: int = 1000,
+        grid_images: int = 16,
     ) -> None:
         super().__init__()
         with warnings.catch_warnings():
@@ -121,6 +139,9 @@ class LitAutoencoder(pl.LightningModule):
         self.discriminator = PatchDiscriminator(network.image_channels, disc_width, disc_layers)
         self.distance = _distance(perceptual, perceptual_weight)
         self.skipped_total = 0
+        self.noise_seed = 0
+
+    seed_noise = LitLikelihood.seed_noise  # one rule for both modules
 
     # -- set-up -------------------------------------------------------------------------------------------------------
 
@@ -130,6 +151,17 @@ class LitAutoencoder(pl.LightningModule):
         settings = {"lr": self.hparams.lr, "betas": tuple(self.hparams.betas)}
         parts = (self.network, self.discriminator)
         return [torch.optim.Adam(part.parameters(), **settings) for part in parts]
+
+    @override
+    def configure_callbacks(self) -> list[pl.Callback]:
+        """Throughput, and grids if asked for."""
+        grids = [ReconstructionGrids(self.hparams.grid_every, self.hparams.grid_images)]
+        return [Throughput(), *(grids if self.hparams.grid_every > 0 else [])]
+
+    @override
+    def setup(self, stage: str) -> None:
+        """Take the seed of the run."""
+        self.noise_seed = int(os.environ.get("PL_GLOBAL_SEED", "0"))
 
     def rate(self, step: int) -> float:
         """Factor on the learning rate at a step."""
@@ -161,6 +193,7 @@ class LitAutoencoder(pl.LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         """One step of the autoencoder, then one of the discriminator on the same reconstruction."""
         images = self.images(batch[0])
+        self.seed_noise(0, self.trainer.fit_loop.epoch_loop.total_batch_idx)
         for optimizer in self.optimizers(use_pl_optimizer=False):
             for group in optimizer.param_groups:
                 group["lr"] = self.hparams.lr * self.rate(self.global_step)
