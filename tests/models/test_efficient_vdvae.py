@@ -3,6 +3,7 @@ import math
 import pytest
 import torch
 
+from zoo.errors import UserError
 from zoo.likelihood import SamplePosterior, SamplePrior, to_levels
 from zoo.likelihood.latents import Recording, Replay
 from zoo.likelihood.terms import LikelihoodTerms
@@ -136,6 +137,9 @@ def test_plain_dicts_build_the_same_network_as_stages():
         ({"mixtures": 0}, "needs bits=1"),
         ({"image_shape": (4, 8, 8)}, "1 or 3 channels"),
         ({"image_shape": (3, 9, 8)}, "not divisible"),
+        ({"bottom_up": []}, "at least one stage"),
+        ({"top_down": [DownStage(8, [0], latents=1)]}, "at least one block"),
+        ({"bottom_up": [UpStage(2, [1])]}, "below 1"),
         ({"top_down": [DownStage(8, [1], latents=1), DownStage(6, [1], latents=1, stride=2)]}, "levels"),
         ({"top_down": [DownStage(8, [1], latents=1), DownStage(8, [1, 1], latents=1)]}, "strides"),
         ({"top_down": [DownStage(8, [1], latents=1, stride=2), DownStage(8, [1, 1], latents=1)]}, "stride 1"),
@@ -149,14 +153,14 @@ def test_stages_that_do_not_fit_are_refused(changes, message):
     if message is None:
         EfficientVDVAE(**arguments)
         return
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(UserError, match=message):
         EfficientVDVAE(**arguments)
 
 
 def test_temperatures_are_given_by_level():
     model = tiny()
     assert model.site_temperatures(linear_temperatures(0.4, 1.0, 3)) == pytest.approx([0.4, 0.4, 0.6, 0.8, 0.8, 0.8])
-    with pytest.raises(ValueError, match="2 temperatures for 3 levels"):
+    with pytest.raises(UserError, match="2 temperatures for 3 levels"):
         model.site_temperatures([1.0, 1.0])
 
 

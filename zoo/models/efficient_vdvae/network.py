@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
+from zoo.errors import UserError
 from zoo.likelihood.bernoulli import Bernoulli
 from zoo.likelihood.latents import LatentPolicy, SamplePosterior
 from zoo.likelihood.levels import Convention, check_bits, level_values, to_levels
@@ -77,7 +78,7 @@ class EfficientVDVAE(AncestralModel):
             the official code.
 
     Raises:
-        ValueError: if stages, resolutions or widths do not fit together.
+        UserError: if stages, resolutions or widths do not fit together.
     """
 
     def __init__(
@@ -151,20 +152,31 @@ class EfficientVDVAE(AncestralModel):
 
     def _check(self, ups: list[UpStage], downs: list[DownStage]) -> None:
         channels = self.image_shape[0]
+        for name, stages in (("bottom_up", ups), ("top_down", downs)):
+            if not stages or not all(stage.blocks and min(stage.blocks) > 0 for stage in stages):
+                raise UserError(f"{name}: needs at least one stage, and at least one block in every level (blocks)")
+            if any(int(stage.width * stage.ratio) < 1 for stage in stages):
+                raise UserError(f"{name}: width * ratio is below 1 in a stage; raise either")
         if self.mixtures == 0 and self.bits != 1:
-            raise ValueError(f"mixtures=0 (Bernoulli output) needs bits=1, not bits={self.bits}")
+            raise UserError(f"mixtures=0 (Bernoulli output) needs bits=1, not bits={self.bits}")
         if channels not in (1, 3) and self.mixtures:
-            raise ValueError(f"the mixture output knows 1 or 3 channels, not {channels}")
+            raise UserError(f"image_shape: the mixture output knows 1 or 3 channels, not {channels}")
         if ups[-1].stride != 1 or downs[0].stride != 1:
-            raise ValueError("the last bottom-up and the first top-down stage work at the same resolution: stride 1")
+            raise UserError(
+                "bottom_up, top_down: the last and the first stage work at the same resolution, so both need stride 1"
+            )
         up_levels = [len(stage.blocks) for stage in ups]
         down_levels = [len(stage.blocks) for stage in downs]
         if sum(up_levels) != sum(down_levels):
-            raise ValueError(f"{sum(up_levels)} bottom-up levels for {sum(down_levels)} top-down levels: need as many")
+            raise UserError(
+                f"bottom_up has {sum(up_levels)} levels, top_down {sum(down_levels)}; they must have as many"
+            )
         up_steps = [s.stride for s in ups if s.stride > 1]
         down_steps = [s.stride for s in downs if s.stride > 1]
         if up_steps != down_steps[::-1]:
-            raise ValueError(f"strides {up_steps} bottom-up, but {down_steps[::-1]} top-down read backwards")
+            raise UserError(
+                f"strides of bottom_up are {up_steps}, of top_down backwards {down_steps[::-1]}; make them equal"
+            )
 
     def _head_channels(self) -> int:
         channels = self.image_shape[0]
@@ -259,7 +271,7 @@ class EfficientVDVAE(AncestralModel):
         The official code sets temperatures by level; `SamplePrior` takes one per site.
         """
         if len(per_level) != len(self.top_down):
-            raise ValueError(f"{len(per_level)} temperatures for {len(self.top_down)} levels")
+            raise UserError(f"{len(per_level)} temperatures for {len(self.top_down)} levels")
         return [t for t, level in zip(per_level, self.top_down, strict=True) for _ in range(1 + len(level.rest))]
 
 
@@ -282,7 +294,9 @@ def _bottom_resolution(ups: list[UpStage], resolution: tuple[int, int]) -> tuple
     """Height and width after all poolings."""
     *_, factor = accumulate((stage.stride for stage in ups), lambda a, b: a * b)
     if resolution[0] % factor or resolution[1] % factor:
-        raise ValueError(f"resolution {resolution} is not divisible by the strides' product {factor}")
+        raise UserError(
+            f"image_shape: {resolution} with border is not divisible by {factor}, the product of all strides"
+        )
     return resolution[0] // factor, resolution[1] // factor
 
 
@@ -291,7 +305,7 @@ def _build_bottom_up(ups: list[UpStage], options: LatentOptions) -> nn.ModuleLis
     levels: list[UpLevel] = []
     for stage, after in pairwise([*ups, None]):
         if after is not None and stage.stride == 1 and after.width != stage.width:
-            raise ValueError(f"width changes from {stage.width} to {after.width} without pooling")
+            raise UserError(f"bottom_up: width changes from {stage.width} to {after.width} without pooling (stride)")
         last = len(stage.blocks) - 1
         for position, blocks in enumerate(stage.blocks):
             pooled = after.width if after is not None and position == last and stage.stride > 1 else None
@@ -307,7 +321,7 @@ def _build_top_down(
     width, index = downs[0].width, 0
     for stage in downs:
         if stage.stride == 1 and stage.width != width:
-            raise ValueError(f"width changes from {width} to {stage.width} without unpooling")
+            raise UserError(f"top_down: width changes from {width} to {stage.width} without unpooling (stride)")
         resolution = (resolution[0] * stage.stride, resolution[1] * stage.stride)
         for position, blocks in enumerate(stage.blocks):
             skip = skips[len(levels)]
