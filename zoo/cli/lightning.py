@@ -1,6 +1,5 @@
 """LightningCLI as the zoo uses it: one module class, short names of models, run folders, one-line errors."""
 
-import contextlib
 import logging
 import sys
 import warnings
@@ -75,8 +74,7 @@ class ZooCLI(LightningCLI):
         self.run_dir = run_dir
         self._argv = argv
         for name in zoo.models.__all__:
-            with contextlib.suppress(AttributeError, ImportError):
-                getattr(zoo.models, name)  # short class names are found among the classes that have been imported
+            getattr(zoo.models, name)  # short class names are found among the classes that have been imported
         super().__init__(
             model_class,
             data_class,
