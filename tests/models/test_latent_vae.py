@@ -333,3 +333,13 @@ def test_both_prices_can_be_asked_for_by_name():
         assert torch.equal(rate, prices["pixels"].rates[name])
     with pytest.raises(UserError, match="codes"):
         model.terms_with("code", images())
+
+
+@pytest.mark.slow
+def test_real_files_cost_what_the_terms_say():
+    from zoo.codec import measure
+
+    model = latent_vae().eval()
+    found = measure(model, b"0" * 12, images(6), batch_size=3)
+    assert found.exact
+    assert found.report.net == pytest.approx(found.report.bound, rel=0.02)
