@@ -29,7 +29,7 @@ def code_tiles(loaded: Loaded, tiles: Tensor, steps: int = 0, batch_size: int = 
         batch_size: tiles coded at once.
 
     Returns:
-        The fields `coded_*`, `encode_rate` and `decode_rate` of a record.
+        The fields `coded_*`, `encode_rate`, `decode_rate` and `note` of a record.
 
     Raises:
         UserError: the model cannot code, or a decoded tile differs from the original.
@@ -38,16 +38,20 @@ def code_tiles(loaded: Loaded, tiles: Tensor, steps: int = 0, batch_size: int = 
 
     if not isinstance(loaded.network, AncestralModel):
         raise UserError(f"{type(loaded.network).__name__} has no ancestral pass")
-    if steps and hasattr(loaded.network, "coding_steps"):
+    stepped = steps > 0 and hasattr(loaded.network, "coding_steps")
+    if stepped:
         loaded = load(loaded.path, **{**loaded.spec["init_args"], "coding_steps": steps})
     found = measure(loaded.network, loaded.identity, tiles, batch_size=batch_size)
     if not found.exact:
         raise UserError("a decoded tile differs from the original")
+    expected = estimate(loaded.network, tiles, steps)
+    name = f"{loaded.path.stem}: files are those of the {steps}-step model, whose estimate is {expected:.3f} bits/dim."
     return {
+        "note": name if stepped else "",
         "coded_net": found.report.net,
         "coded_gross": found.report.gross,
         "coded_images": found.images,
-        "coded_estimate": estimate(loaded.network, tiles, steps),
+        "coded_estimate": expected,
         "encode_rate": found.images / found.encode_seconds,
         "decode_rate": found.images / found.decode_seconds,
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -36,6 +37,7 @@ def build(records: Sequence[Line], references: References, *, dataset: str = "ph
         for record in latest(of_kind(records, Record))
         if record.dataset == dataset and record.split == "test" and record.scope == "pixels" and record.bits in DEPTHS
         if record.convention == "normalised" and record.estimator != "importance"
+        if re.fullmatch(rf"[a-z0-9-]+-{dataset}-[1-8]bit", record.config)  # shipped checkpoints, no experiments
     ]
     classical = [
         line

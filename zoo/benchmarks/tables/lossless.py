@@ -29,23 +29,23 @@ def build(
     only: str = "",
     tiles: int = 0,
     steps: int = 50,
-    write: str = "records",
+    save: str = "records",
 ) -> Table:
     """Estimated and coded bits/dim of every shipped checkpoint, beside classical codecs on the same photographs.
 
     Args:
         records: stored lines; the newest with coded sizes of each checkpoint are shown.
         references: published coded sizes.
-        measure: code the test photographs with the shipped checkpoints and append the records to `write` first.
+        measure: code the test photographs with the shipped checkpoints and append the records to `save` first.
         only: measure only checkpoints whose name contains this.
         tiles: code only the first so many 32x32 tiles; 0 = all.
         steps: steps of models that have the choice (VDM).
-        write: folder for new records.
+        save: folder for new records.
     """
     if measure:
         from zoo.benchmarks.coding import measure_shipped
 
-        records = [*records, *measure_shipped(only, tiles, steps, write)]
+        records = [*records, *measure_shipped(only, tiles, steps, save)]
     coded = [record for record in of_kind(records, Record) if record.coded_net is not None]
     classical = [line for line in of_kind(records, Measurement) if line.table == "classical"]
     sections = []
