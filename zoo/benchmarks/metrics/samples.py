@@ -11,7 +11,6 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-
 EXACT_PAIRS = 1 << 24
 
 
