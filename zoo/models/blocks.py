@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 from torch.utils.checkpoint import checkpoint
 
@@ -24,6 +24,29 @@ def pad_channels(x: Tensor, width: int) -> Tensor:
     if missing == 0:
         return x
     return F.pad(x, (0, 0, 0, 0, 0, missing))
+
+
+def pointwise(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """1x1 convolution: (B, C, R, R), (W, C, 1, 1), (W,) -> (B, W, R, R).
+
+    Where channels are the innermost axis (channels-last) it is one matrix product without any copy, which on a CPU is
+    the faster the smaller the images are.
+    """
+    if not x.is_contiguous(memory_format=torch.channels_last):
+        return F.conv2d(x, weight, bias)
+    # (B, C, R, R) -> view (B, R, R, C) -> (B, R, R, W) -> view (B, W, R, R), again channels-last
+    return F.linear(x.permute(0, 2, 3, 1), weight.flatten(1), bias).permute(0, 3, 1, 2)
+
+
+class Pointwise(nn.Conv2d):
+    """A 1x1 convolution that goes through `pointwise`."""
+
+    def __init__(self, width_in: int, width_out: int) -> None:
+        super().__init__(width_in, width_out, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, width_in, R, R) -> (B, width_out, R, R)."""
+        return pointwise(x, self.weight, self.bias)
 
 
 def recomputed(function: Callable[..., Any], *arguments: Any) -> Any:

@@ -16,7 +16,7 @@ from torch.nn import functional as F  # noqa: N812
 
 from zoo.likelihood.gaussian import DiagonalGaussian
 from zoo.likelihood.latents import LatentPolicy, LatentSite
-from zoo.models.blocks import nearest_upsample, pad_channels, recomputed
+from zoo.models.blocks import Pointwise, nearest_upsample, pad_channels, pointwise, recomputed
 
 # ----------------------------------------------------------------------------------------------------------------------
 # Architecture as plain data
@@ -72,7 +72,9 @@ class Layout:
 
 def convolution(width_in: int, width_out: int, kernel: int, gain: float = 1.0) -> nn.Conv2d:
     """A "same" convolution with PyTorch's default weights times `gain` and zero bias (official initialisation)."""
-    conv = nn.Conv2d(width_in, width_out, kernel, padding=kernel // 2)
+    conv = (
+        Pointwise(width_in, width_out) if kernel == 1 else nn.Conv2d(width_in, width_out, kernel, padding=kernel // 2)
+    )
     with torch.no_grad():
         conv.weight.mul_(gain)
         conv.bias.zero_()
@@ -197,12 +199,12 @@ class StochasticLayer(nn.Module):
         """
         active, numbers = F.gelu(y), 2 * self.latent_channels
         hidden = self.prior.inside(self.prior.conv1(active))
-        prior = F.conv2d(hidden, self.prior.conv4.weight[:numbers], self.prior.conv4.bias[:numbers])
+        prior = pointwise(hidden, self.prior.conv4.weight[:numbers], self.prior.conv4.bias[:numbers])
         if seen is None:
             return prior, hidden, None
         first = self.posterior.conv1
         of_stream, of_image = first.weight.split(self.width, dim=1)  # (mid, 2W, 1, 1) -> twice (mid, W, 1, 1)
-        h = F.conv2d(active, of_stream) + F.conv2d(seen, of_image, first.bias)
+        h = pointwise(active, of_stream) + pointwise(seen, of_image, first.bias)
         return prior, hidden, self.posterior.conv4(self.posterior.inside(h))
 
     def write(self, y: Tensor, hidden: Tensor, z: Tensor) -> Tensor:
@@ -221,7 +223,7 @@ class StochasticLayer(nn.Module):
         last, numbers = self.prior.conv4, 2 * self.latent_channels
         weight = torch.cat([last.weight[numbers:], self.project.weight], dim=1)  # (W, mid + Z, 1, 1)
         bias = last.bias[numbers:] + self.project.bias
-        y = y + F.conv2d(torch.cat([hidden, z], dim=1), weight, bias)
+        y = y + pointwise(torch.cat([hidden, z], dim=1), weight, bias)
         return y + self.residual(y)
 
 
