@@ -41,17 +41,25 @@ class _PointwiseBlock:
 
 
 class _CachedConv:
-    """A causal convolution and the part of its input that later positions read."""
+    """A causal convolution and the part of its input that later positions read.
+
+    Views of every column are made once: at one vector per step, indexing would cost as much as arithmetic.
+    """
 
     def __init__(self, conv: CausalConv2d, n: int, width: int) -> None:
         kernel = conv.weight()  # (outputs, inputs, above + 1, left + right + 1)
-        self.above, self.left, self.taps = conv.above, conv.left, conv.self_taps
-        self.open = conv.self_taps > conv.left
+        taps = conv.self_taps
+        self.open = taps > conv.left
         self.above_kernel, self.bias = kernel[:, :, :-1], conv.bias
-        row = kernel[:, :, -1, : self.taps]
+        row = kernel[:, :, -1, :taps]
         self.row_matrix = row.permute(2, 1, 0).reshape(-1, kernel.shape[0]).contiguous()  # (taps * inputs, outputs)
-        # (B, above + 1, left + W + right, inputs): the rows a position may read, the current one last
-        self.rows = kernel.new_zeros(n, conv.above + 1, conv.left + width + conv.right, kernel.shape[1])
+        # (above + 1, left + W + right, B, inputs): the rows a position may read, the current one last
+        self.rows = kernel.new_zeros(conv.above + 1, conv.left + width + conv.right, n, kernel.shape[1])
+        current = self.rows[-1]
+        self.slots = [current[conv.left + column] for column in range(width)]  # (B, inputs) each
+        windows = [current[column : column + taps].transpose(0, 1) for column in range(width)]
+        self.windows = [window.view(1, -1) for window in windows] if n == 1 else windows  # (B, taps, inputs) each
+        self.sums: tuple[Tensor, ...] = ()
 
     def start_row(self, extra: Tensor | None = None) -> None:
         """Shift the rows up and sum what all positions of the new row read above them.
@@ -59,21 +67,21 @@ class _CachedConv:
         Args:
             extra: (W, B, outputs) added to every position, or None.
         """
-        self.rows[:, :-1] = self.rows[:, 1:].clone()
-        self.rows[:, -1] = 0
-        above = F.conv2d(self.rows[:, :-1].permute(0, 3, 1, 2), self.above_kernel, self.bias)  # (B, outputs, 1, W)
-        self.sums = above[:, :, 0].permute(2, 0, 1).contiguous()  # (W, B, outputs)
+        self.rows[:-1] = self.rows[1:].clone()
+        self.rows[-1] = 0
+        above = F.conv2d(self.rows[:-1].permute(2, 3, 0, 1), self.above_kernel, self.bias)  # (B, outputs, 1, W)
+        sums = above[:, :, 0].permute(2, 0, 1).contiguous()  # (W, B, outputs)
         if extra is not None:
-            self.sums += extra
+            sums += extra
+        self.sums = sums.unbind(0)
 
     def at(self, column: int, active: Tensor) -> Tensor:
         """Output (B, outputs) at a column whose own input (B, inputs) is `active`."""
         if self.open:
-            self.rows[:, -1, column + self.left] = active
-        window = self.rows[:, -1, column : column + self.taps].reshape(len(active), -1)
-        out = torch.addmm(self.sums[column], window, self.row_matrix)
+            self.slots[column].copy_(active)
+        out = torch.addmm(self.sums[column], self.windows[column].flatten(1), self.row_matrix)
         if not self.open:
-            self.rows[:, -1, column + self.left] = active
+            self.slots[column].copy_(active)
         return out
 
 
@@ -111,6 +119,7 @@ class _AttentionStep:
         self.value = _Pointwise(attention.value)
         self.heads = attention.heads
         keys, values = len(self.key.weight), len(self.value.weight)
+        self.scale = (keys // self.heads) ** -0.5
         self.keys = self.key.weight.new_zeros(n, self.heads, positions, keys // self.heads)
         self.values = self.value.weight.new_zeros(n, self.heads, positions, values // self.heads)
         self.pending: list[Tensor] = []
@@ -121,9 +130,9 @@ class _AttentionStep:
         if position == 0:
             merged = x.new_zeros(batch, self.values.shape[1] * self.values.shape[3])
         else:
-            query = self.query(self.query_block(torch.cat([x, background], 1)))
+            query = self.query(self.query_block(torch.cat([x, background], 1))) * self.scale
             query = query.view(batch, self.heads, 1, -1)  # (B, N, 1, D)
-            scores = query @ self.keys[:, :, :position].transpose(-1, -2) / query.shape[-1] ** 0.5
+            scores = query @ self.keys[:, :, :position].transpose(-1, -2)
             merged = (scores.softmax(-1) @ self.values[:, :, :position]).view(batch, -1)
         return self.out_block(x, merged)
 
