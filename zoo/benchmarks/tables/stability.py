@@ -29,7 +29,7 @@ def build(
     *,
     measure: bool = False,
     dataset: str = "photos",
-    steps: int = 600,
+    steps: int = 500,
     batch_sizes: list[int] = BATCH_SIZES,
     threshold: float = THRESHOLD,
     lr: float = 4e-3,
