@@ -2,13 +2,15 @@
 
     python scripts/ship.py runs/vdvae_photos_8bit vdvae-photos-8bit
 
-The weights are rounded to float16 in the file and used as float32, so every record made from the shipped checkpoint is
-of the rounded weights.
+`--set NAME=VALUE` changes an argument of the network that needs no training, and notes it in the checkpoint. The
+weights are rounded to float16 in the file and used as float32, so every record made from the shipped checkpoint is of
+the rounded weights.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
 
 import torch
@@ -24,8 +26,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path, help="run folder of `zoo fit`, or its last.safetensors")
     parser.add_argument("name", help="name to ship under")
+    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="argument, value as JSON")
     arguments = parser.parse_args()
     contents = read(arguments.run)
+    changed = {name: json.loads(value) for name, _, value in (word.partition("=") for word in arguments.set)}
+    contents.spec["init_args"] |= changed
+    if changed:
+        contents.meta["set_after_training"] = changed
     path = save(
         SHIPPED / f"{arguments.name}.safetensors", contents.spec, contents.weights, contents.meta, torch.float16
     )

@@ -186,6 +186,31 @@ def test_recomputation_stores_fewer_activations():
     assert stored(True) < 0.7 * stored(False)
 
 
+@pytest.mark.parametrize("reach", [0.5, 3.0])
+def test_the_reach_of_posteriors_limits_what_an_image_can_cost(reach):
+    model, x = tiny(posterior_reach=reach), images()
+    with torch.no_grad():
+        for layer in model.decoder.layers:  # an encoder gone wild
+            layer.posterior.conv4.weight.mul_(1000.0)
+    policy = Recording(SamplePosterior())
+    terms = seeded(lambda: model.terms(x))
+    seeded(lambda: model.ancestral_pass(policy, x))
+    for site in policy.sites:
+        distance = (site.posterior.mean - site.prior.mean).abs() / site.prior.std
+        assert distance.max() <= reach * 1.001
+        assert (site.posterior.log_std <= site.prior.log_std + 1.001).all()
+    assert terms.bits_per_dim().isfinite().all()
+
+
+def test_the_warmup_of_the_rates_changes_the_loss_but_not_the_terms():
+    model, x = tiny(kl_warmup_steps=10), images()
+    objectives = [seeded(lambda step=step: model.objective(x, step=step)) for step in (0, 5, 10)]
+    for objective, weight in zip(objectives, (0.1, 0.55, 1.0), strict=True):
+        terms = objective.terms
+        assert torch.equal(terms.nelbo, objectives[0].terms.nelbo)
+        torch.testing.assert_close(objective.loss, (terms.distortion + weight * terms.rate).mean() / terms.num_dims)
+
+
 # ----------------------------------------------------------------------------------------------------------------------
 # Bit depths
 

@@ -227,6 +227,22 @@ class StochasticLayer(nn.Module):
         return y + self.residual(y)
 
 
+def within_reach(posterior: DiagonalGaussian, prior: DiagonalGaussian, reach: float) -> DiagonalGaussian:
+    """The posterior, kept near the prior, so that no latent of an unusual image can cost without bound.
+
+    Any distribution is a valid posterior, so the bound on -log p(x) stays one.
+
+    Args:
+        posterior: what the network proposes.
+        prior: p(z | above).
+        reach: largest distance of the means, in standard deviations of the prior. The posterior's standard deviation is
+            at most e times the prior's.
+    """
+    distance = reach * prior.std
+    mean = prior.mean + (posterior.mean - prior.mean).clamp(-distance, distance)
+    return DiagonalGaussian(mean, torch.minimum(posterior.log_std, prior.log_std + 1.0))
+
+
 class Decoder(nn.Module):
     """Stochastic layers from the lowest resolution to the image size.
 
@@ -234,10 +250,14 @@ class Decoder(nn.Module):
         stages: runs of layers, top first.
         layout: channels per resolution.
         bias_up_to: largest resolution whose stream starts from a learned bias; others start from zeros.
+        posterior_reach: see `within_reach`; None leaves posteriors as they are.
     """
 
-    def __init__(self, stages: Sequence[DecoderStage], layout: Layout, bias_up_to: int) -> None:
+    def __init__(
+        self, stages: Sequence[DecoderStage], layout: Layout, bias_up_to: int, posterior_reach: float | None = None
+    ) -> None:
         super().__init__()
+        self.posterior_reach = posterior_reach
         gain = math.sqrt(1 / sum(stage.blocks for stage in stages))
         self.layers = nn.ModuleList()
         for stage in stages:
@@ -275,6 +295,8 @@ class Decoder(nn.Module):
             p, hidden, q = recomputed(layer.read, y, act) if recompute else layer.read(y, act)
             prior = DiagonalGaussian(*p.chunk(2, dim=1))
             posterior = None if q is None else DiagonalGaussian(*q.chunk(2, dim=1))
+            if posterior is not None and self.posterior_reach is not None:
+                posterior = within_reach(posterior, prior, self.posterior_reach)
             z = policy(LatentSite(layer.name, index, prior, posterior))
             streams[layer.resolution] = (
                 recomputed(layer.write, y, hidden, z) if recompute else layer.write(y, hidden, z)

@@ -46,6 +46,8 @@ class VDVAE(AncestralModel):
         convention: how the mass of a level is computed; "vdvae" is the official formula.
         posterior_gain: factor on the initial weights that make the posterior's means. Officially 1, which makes them so
             small that fine latents carry nothing until late in training; short trainings want more.
+        posterior_reach: largest distance of a posterior's mean from the prior's, in the prior's standard deviations;
+            None (officially) sets no limit. Keeps images unlike the training data from costing without bound.
         kl_warmup_steps: training steps over which the weight of the rates rises from 0.1 to 1. Officially 0: no rise.
         checkpoint_activations: recompute the activations inside every block in the backward pass. Saves most of the
             memory for about a third more time.
@@ -75,6 +77,7 @@ class VDVAE(AncestralModel):
         scale: float = 1 / 64,
         convention: Convention = "normalised",
         posterior_gain: float = 1.0,
+        posterior_reach: float | None = None,
         kl_warmup_steps: int = 0,
         checkpoint_activations: bool = False,
     ) -> None:
@@ -93,7 +96,7 @@ class VDVAE(AncestralModel):
         self.kl_warmup_steps = kl_warmup_steps
         self.checkpoint_activations = checkpoint_activations
         self.encoder = Encoder(encoder, layout, image_channels)
-        self.decoder = Decoder(decoder, layout, bias_up_to)
+        self.decoder = Decoder(decoder, layout, bias_up_to, posterior_reach)
         numbers = 1 + 2 * image_channels + (3 if image_channels == 3 else 0)  # logit, means, scales, coefficients
         self.head = convolution(layout.width, numbers * mixtures, 1)
         with torch.no_grad():
