@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import platform
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
@@ -11,7 +10,6 @@ from importlib.metadata import version
 import numpy as np
 import torch
 
-import zoo
 from zoo.codec.bits_back import Plan, decode_batch, encode_batch
 from zoo.codec.container import Header, pack, unpack
 from zoo.codec.grid import Profile
@@ -78,10 +76,9 @@ class Report:
 
 
 def environment() -> str:
-    """Versions, threads and processor that floats depend on."""
-    versions = (zoo.__version__, torch.__version__, np.__version__, version("constriction"))
-    capability = torch.backends.cpu.get_cpu_capability()
-    return " ".join([*versions, f"t{torch.get_num_threads()}", platform.machine(), capability])
+    """What floats depend on: torch, numpy, constriction, threads, vector instructions. Short, since every file has it."""
+    versions = (torch.__version__, np.__version__, version("constriction"))
+    return "/".join([*versions, str(torch.get_num_threads()), torch.backends.cpu.get_cpu_capability()])
 
 
 @contextlib.contextmanager
