@@ -76,7 +76,7 @@ class Report:
 
 
 def environment() -> str:
-    """What floats depend on: torch, numpy, constriction, threads, vector instructions. Short, since every file has it."""
+    """What floats depend on: torch, numpy, constriction, threads, vector instructions; short, every file has it."""
     versions = (torch.__version__, np.__version__, version("constriction"))
     return "/".join([*versions, str(torch.get_num_threads()), torch.backends.cpu.get_cpu_capability()])
 
