@@ -143,6 +143,8 @@ class LitLikelihood(pl.LightningModule):
         hparams = self.hparams
         parameters = [parameter for parameter in self.network.parameters() if parameter.requires_grad]
         settings = {"lr": hparams.lr, "betas": tuple(hparams.betas), "eps": hparams.eps}
+        if hparams.optimizer != "adamax" and all(type(p.data) is Tensor and p.device.type == "cpu" for p in parameters):
+            settings["fused"] = True  # one pass over memory; on other devices torch chooses well by itself
         optimizer = OPTIMIZERS[hparams.optimizer](parameters, weight_decay=hparams.weight_decay, **settings)
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, self.learning_rate.__call__)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
