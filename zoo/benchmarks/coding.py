@@ -52,6 +52,7 @@ def code_tiles(loaded: Loaded, tiles: Tensor, steps: int = 0, batch_size: int = 
         "coded_gross": found.report.gross,
         "coded_images": found.images,
         "coded_estimate": expected,
+        "coded_bound": found.report.bound,
         "encode_rate": found.images / found.encode_seconds,
         "decode_rate": found.images / found.decode_seconds,
     }

@@ -78,6 +78,7 @@ class Record(Line):
         coded_net, coded_gross: bits/dim of real files without and with initial bits and headers.
         coded_images: how many images were coded for that (a subset is named in the note).
         coded_estimate: the estimate for the same images, what `coded_net` is to be held against.
+        coded_bound: rate plus distortion at the very latents that were coded; a coder without loss reaches it.
         encode_rate, decode_rate: images per second.
     """
 
@@ -116,6 +117,7 @@ class Record(Line):
     coded_gross: float | None = None
     coded_images: int | None = None
     coded_estimate: float | None = None
+    coded_bound: float | None = None
     encode_rate: float | None = None
     decode_rate: float | None = None
 
