@@ -119,7 +119,7 @@ def _field(model: VDM, shape: torch.Size, probe: Tensor, label: Tensor | None) -
     return field
 
 
-def log_density(model: VDM, z0: Tensor, tolerance: float = 1e-3, label: Tensor | None = None) -> tuple[Tensor, int]:
+def log_density(model: VDM, z0: Tensor, tolerance: float = 1e-2, label: Tensor | None = None) -> tuple[Tensor, int]:
     """Log density of the flow at z_0.
 
     Args:
@@ -146,7 +146,7 @@ def ode_terms(
     x: Tensor,
     label: Tensor | None = None,
     dequantiser: Dequantiser = "truncated",
-    tolerance: float = 1e-3,
+    tolerance: float = 1e-2,
 ) -> LikelihoodTerms:
     """Price a batch by the probability-flow ODE, one draw of z_0 and one probe per image.
 
