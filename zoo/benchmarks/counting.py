@@ -18,6 +18,9 @@ from torch.utils.flop_counter import flop_registry
 from zoo.checkpoints.store import Spec, build
 from zoo.errors import UserError
 
+RECOMPUTING = ("checkpoint_activations", "checkpointing", "recompute")
+"""Arguments that trade memory for a second forward pass; switched off, so that every row counts the same thing."""
+
 BYTES_PER_PARAMETER = 20
 """float32 weight, gradient, two moments of Adam or Adamax, averaged weight."""
 
@@ -99,7 +102,7 @@ def count_network(spec: Spec, config: str = "", stage: str = "") -> Count:
     found = Count(config, stage, str(spec.get("class_path", "?")).rpartition(".")[2])
     try:
         with torch.device("meta"):
-            network = build(spec).train()
+            network = build(without_recomputation(spec)).train()
     except (UserError, ValueError, RuntimeError, NotImplementedError) as error:
         return replace(found, problem=f"not built: {_reason(error)}")
     shape, bits = getattr(network, "image_shape", None), getattr(network, "bits", 0)
@@ -111,6 +114,16 @@ def count_network(spec: Spec, config: str = "", stage: str = "") -> Count:
     except (RuntimeError, ValueError, NotImplementedError, TypeError) as error:
         return replace(found, problem=f"needs values, which the meta device has not: {_reason(error)}")
     return replace(found, forward=forward, backward=backward, saved=saved)
+
+
+def without_recomputation(node: Any) -> Any:
+    """The spec, at any depth, with activation checkpointing off."""
+    if isinstance(node, Mapping):
+        return {
+            key: False if key in RECOMPUTING and value is True else without_recomputation(value)
+            for key, value in node.items()
+        }
+    return [without_recomputation(value) for value in node] if isinstance(node, list) else node
 
 
 def _one_image(network: Any, shape: tuple[int, ...]) -> tuple[int, int, int]:

@@ -42,8 +42,9 @@ def build(
         title="Compute: counted on the meta device, nothing is trained",
         intro=[
             "FLOPs: matrix products and convolutions of one image, a multiply and an add are two. Activations: bytes "
-            "that the forward pass of one image keeps for the backward pass, float32, no recomputation, each storage "
-            "once, weights not included; elementwise operations count as PyTorch saves them.",
+            "that the forward pass of one image keeps for the backward pass, float32, each storage "
+            "once, weights not included; elementwise operations count as PyTorch saves them. "
+            "Recomputation of activations is switched off here, also where a configuration asks for it.",
         ],
         sections=sections,
         notes=[f"{len(counts)} networks; not counted: {len(missing)}.", *missing],
