@@ -58,12 +58,13 @@ def build(
         name="lossless",
         title="Lossless coding: real files, decoded again and equal to the originals",
         intro=[
-            "Estimate: the evaluator's bound for the same tiles, averaged over several draws. At coded latents: rate "
-            "plus distortion of the latents in the file; the codec's posterior is another one (inactive latents come "
-            "from the prior, the others lie on a finite grid), so this need not equal the estimate. Net: payload "
-            "without the initial bits that bits-back borrows, the number to hold against the estimate. Gross: the whole "
-            "file, header, check sums and initial bits included; initial bits are paid once per file, so gross falls towards "
-            "net as files grow. Classical codecs have no initial bits: net and gross are one.",
+            "Estimate: the evaluator's bound for the same tiles, averaged over several draws. At coded latents: "
+            "rate plus distortion of the latents in the file; the codec's posterior is another one (inactive "
+            "latents come from the prior, the others lie on a finite grid), so this need not equal the estimate. "
+            "Net: payload without the initial bits that bits-back borrows, the number to hold against the "
+            "estimate. Gross: the whole file, header, check sums and initial bits included; initial bits are paid "
+            "once per file, so gross falls towards net as files grow. Classical codecs have no initial bits: net "
+            "and gross are one.",
         ],
         sections=sections,
         notes=sorted({record.note for record in latest(coded) if record.note}),
