@@ -379,14 +379,12 @@ def mean_terms(every: Sequence[LikelihoodTerms]) -> LikelihoodTerms:
     )
 
 
-def _weighted(
-    network: LikelihoodModel, x: Tensor, label: Tensor | None, samples: int
-) -> tuple[LikelihoodTerms, Tensor]:
-    """Mean of `samples` one-sample terms, and the importance-weighted bound (B,) nats they give together."""
+def _weighted(network: LikelihoodModel, x: Tensor, label: Tensor | None, k: int) -> tuple[LikelihoodTerms, Tensor]:
+    """Mean of `k` one-sample terms, and the importance-weighted bound (B,) nats they give together."""
     if not isinstance(network, AncestralModel):
         raise TypeError(f"{type(network).__name__} has no ancestral pass")
     every = []
-    for _ in range(samples):
+    for _ in range(k):
         policy = ImportanceSample()
         pixels = network.ancestral_pass(policy, x, len(x), label)
         distortion = -pixels.log_prob(to_levels(x, network.bits))

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from zoo.benchmarks import records as store
 from zoo.benchmarks.records import Line, Measurement, of_kind
 from zoo.benchmarks.references import References
 from zoo.benchmarks.render import Column, Section, Table, number, word
 from zoo.errors import UserError
+
+if TYPE_CHECKING:
+    from zoo.models.vdm.profile import Variance
 
 PUBLISHED = (  # Kingma et al. 2021: CIFAR-10, equal end points, a bound of 2.66 bits/dim
     ("learned (variance minimised)", 0.53),
@@ -98,32 +102,34 @@ def measure(
         linear, own = variance_ratio(model, x, POINTS)
         if plot is not None:
             _draw(model, x, plot)
-    low, high = (end.item() for end in model.schedule.ends())
+    settings = {
+        "checkpoint": loaded.path.stem,
+        "weights": loaded.digest,
+        "dataset": describe_split(loader).dataset,
+        "split": split,
+        "images": len(x),
+        "times": POINTS,
+        "seed": seed,
+        "bits": model.bits,
+        "trained_schedule": str(loaded.spec["init_args"].get("schedule", "monotone")),
+    }
+    ends = [end.item() for end in model.schedule.ends()]
     return Measurement(
-        table="schedules",
-        subject="VDM",
-        settings={
-            "checkpoint": loaded.path.stem,
-            "weights": loaded.digest,
-            "dataset": describe_split(loader).dataset,
-            "split": split,
-            "images": len(x),
-            "times": POINTS,
-            "seed": seed,
-            "bits": model.bits,
-            "trained_schedule": str(loaded.spec["init_args"].get("schedule", "monotone")),
-        },
-        values={
-            "gamma_0": low,
-            "gamma_1": high,
-            "linear_variance": linear.total,
-            "own_variance": own.total,
-            "ratio": linear.total / own.total,
-            "linear_variance_over_time": linear.times,
-            "own_variance_over_time": own.times,
-        },
-        **store.stamp(),
+        table="schedules", subject="VDM", settings=settings, values=_values(ends, linear, own), **store.stamp()
     )
+
+
+def _values(ends: list[float], linear: Variance, own: Variance) -> dict[str, Any]:
+    """What a measurement holds: the ends of the schedule, and both variances with their course over time."""
+    return {
+        "gamma_0": ends[0],
+        "gamma_1": ends[1],
+        "linear_variance": linear.total,
+        "own_variance": own.total,
+        "ratio": linear.total / own.total,
+        "linear_variance_over_time": linear.times,
+        "own_variance_over_time": own.times,
+    }
 
 
 def _draw(model, x, path: str) -> None:  # noqa: ANN001 (torch is imported late)
