@@ -66,6 +66,18 @@ def test_samples_have_the_shape_of_the_images_and_their_depth(model):
     assert torch.isfinite(model.terms(images).nelbo).all()
 
 
+def test_the_reach_of_posteriors_limits_their_distance_from_the_prior():
+    model, x = tiny(posterior_reach=0.5), photos()
+    with torch.no_grad():
+        for parameter in model.bottom_up.parameters():  # an encoder gone wild
+            parameter.mul_(30.0)
+    recording = Recording(SamplePosterior())
+    model.ancestral_pass(recording, x)
+    for site in recording.sites:
+        assert ((site.posterior.mean - site.prior.mean).abs() / site.prior.std).max() <= 0.5001
+        assert (site.posterior.log_std <= site.prior.log_std + 1.0001).all()
+
+
 def test_replaying_the_posterior_noise_repeats_the_pass():
     model, x = tiny(), photos()
     recording = Recording(SamplePosterior())

@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 from torch.utils.checkpoint import checkpoint
 
+from zoo.likelihood import DiagonalGaussian
+
 
 def nearest_upsample(x: Tensor, factor: int) -> Tensor:
     """Repeat every pixel `factor` times along both axes: (B, C, R, R) -> (B, C, factor * R, factor * R)."""
@@ -57,3 +59,19 @@ def recomputed(function: Callable[..., Any], *arguments: Any) -> Any:
     if not torch.is_grad_enabled():
         return function(*arguments)
     return checkpoint(function, *arguments, use_reentrant=False)
+
+
+def within_reach(posterior: DiagonalGaussian, prior: DiagonalGaussian, reach: float) -> DiagonalGaussian:
+    """The posterior, kept near the prior, so that no latent of an unusual image can cost without bound.
+
+    Any distribution is a valid posterior, so the bound on -log p(x) stays one.
+
+    Args:
+        posterior: what the network proposes.
+        prior: p(z | above).
+        reach: largest distance of the means, in standard deviations of the prior. The posterior's standard deviation is
+            at most e times the prior's.
+    """
+    distance = reach * prior.std
+    mean = prior.mean + (posterior.mean - prior.mean).clamp(-distance, distance)
+    return DiagonalGaussian(mean, torch.minimum(posterior.log_std, prior.log_std + 1.0))

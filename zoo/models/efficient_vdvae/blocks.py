@@ -19,6 +19,7 @@ from torch.utils.checkpoint import checkpoint
 
 from zoo.likelihood.gaussian import DiagonalGaussian
 from zoo.likelihood.latents import LatentPolicy, LatentSite
+from zoo.models.blocks import within_reach
 
 ScaleBase = Literal["std", "logstd"]
 
@@ -255,6 +256,7 @@ class LatentOptions:
     pointwise: bool
     final_scale: float
     z_scale: float
+    posterior_reach: float | None = None
 
 
 class DownBlock(nn.Module):
@@ -308,8 +310,9 @@ class DownBlock(nn.Module):
         """The approximate posterior, from the state (B, W, R, R) and the image's skip connection (B, S, R, R)."""
         q = self.posterior_head(self.posterior_net(torch.cat([h, skip], dim=1)))  # (B, W + S, R, R)
         if self.options.residual_posterior:
-            return DiagonalGaussian(q.mean + prior.mean, q.log_std + prior.log_std)
-        return q
+            q = DiagonalGaussian(q.mean + prior.mean, q.log_std + prior.log_std)
+        reach = self.options.posterior_reach
+        return q if reach is None else within_reach(q, prior, reach)
 
     def forward(self, h: Tensor, skip: Tensor | None, policy: LatentPolicy) -> Tensor:
         """The state above -> the state below, (B, W, R, R); `skip` is None when no image is given."""

@@ -76,6 +76,8 @@ class EfficientVDVAE(AncestralModel):
             zeros, as the official code. For short trainings.
         posterior_gain: factor on the initial weights of the posterior means, so that latents are used sooner; 1 as in
             the official code.
+        posterior_reach: largest distance of a posterior's mean from the prior's, in the prior's standard deviations
+            (see `zoo.models.blocks.within_reach`); None, as in the official code, sets no limit.
 
     Raises:
         UserError: if stages, resolutions or widths do not fit together.
@@ -105,6 +107,7 @@ class EfficientVDVAE(AncestralModel):
         recompute: bool = False,
         initial_scale: float | None = None,
         posterior_gain: float = 1.0,
+        posterior_reach: float | None = None,
     ) -> None:
         super().__init__()
         ups = [stage if isinstance(stage, UpStage) else UpStage(**stage) for stage in bottom_up]
@@ -126,6 +129,7 @@ class EfficientVDVAE(AncestralModel):
             pointwise=pointwise,
             final_scale=scale if stable_init else 1.0,
             z_scale=scale,  # without it training diverges at once (paper, appendix C.1)
+            posterior_reach=posterior_reach,
         )
         self.input = xavier_conv(channels, ups[0].width, input_kernel, padding=input_kernel // 2)
         self.bottom_up = _build_bottom_up(ups, options)

@@ -16,7 +16,7 @@ from torch.nn import functional as F  # noqa: N812
 
 from zoo.likelihood.gaussian import DiagonalGaussian
 from zoo.likelihood.latents import LatentPolicy, LatentSite
-from zoo.models.blocks import Pointwise, nearest_upsample, pad_channels, pointwise, recomputed
+from zoo.models.blocks import Pointwise, nearest_upsample, pad_channels, pointwise, recomputed, within_reach
 
 # ----------------------------------------------------------------------------------------------------------------------
 # Architecture as plain data
@@ -225,22 +225,6 @@ class StochasticLayer(nn.Module):
         bias = last.bias[numbers:] + self.project.bias
         y = y + pointwise(torch.cat([hidden, z], dim=1), weight, bias)
         return y + self.residual(y)
-
-
-def within_reach(posterior: DiagonalGaussian, prior: DiagonalGaussian, reach: float) -> DiagonalGaussian:
-    """The posterior, kept near the prior, so that no latent of an unusual image can cost without bound.
-
-    Any distribution is a valid posterior, so the bound on -log p(x) stays one.
-
-    Args:
-        posterior: what the network proposes.
-        prior: p(z | above).
-        reach: largest distance of the means, in standard deviations of the prior. The posterior's standard deviation is
-            at most e times the prior's.
-    """
-    distance = reach * prior.std
-    mean = prior.mean + (posterior.mean - prior.mean).clamp(-distance, distance)
-    return DiagonalGaussian(mean, torch.minimum(posterior.log_std, prior.log_std + 1.0))
 
 
 class Decoder(nn.Module):
