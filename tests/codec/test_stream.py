@@ -1,5 +1,6 @@
 """Whole streams: every pixel back, at the price of the bound."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -88,9 +89,13 @@ def test_models_with_codes_and_latents_share_the_stack() -> None:
     assert result.exact
 
 
-def test_another_process_decodes(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("encoder", "decoder"), [(1, 1), (1, 2), (2, 1), (3, 2)])
+def test_another_process_decodes_with_any_number_of_threads(tmp_path: Path, encoder: int, decoder: int) -> None:
     x = smooth_images(5, seed=3)
+    before = torch.get_num_threads()
+    torch.set_num_threads(encoder)
     data, _ = encode(ToyVAE(), IDENTITY, from_batch(x), batch_size=2, chained=True)
+    torch.set_num_threads(before)
     (tmp_path / "f.zoo").write_bytes(data)
     np.save(tmp_path / "x.npy", x.numpy())
     script = (
@@ -99,7 +104,8 @@ def test_another_process_decodes(tmp_path: Path) -> None:
         "got = {n: p for n, _, p in decode(ToyVAE(), b'twelve bytes', (folder / 'f.zoo').read_bytes(), 'f.zoo')}; "
         "assert all(np.array_equal(got[f'image-{i:06d}.png'], x[i]) for i in range(5))"
     )
-    subprocess.run([sys.executable, "-c", script, str(tmp_path)], check=True, cwd=Path(__file__).parents[2])
+    env = os.environ | {"OMP_NUM_THREADS": str(decoder)}
+    subprocess.run([sys.executable, "-c", script, str(tmp_path)], check=True, cwd=Path(__file__).parents[2], env=env)
 
 
 def test_other_weights_fail_the_check_sum_instead_of_giving_wrong_pixels() -> None:

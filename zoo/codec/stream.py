@@ -81,16 +81,29 @@ def environment() -> str:
     return "/".join([*versions, str(torch.get_num_threads()), torch.backends.cpu.get_cpu_capability()])
 
 
+def _threads_of(environment: str) -> int | None:
+    """The number of threads that a file's environment names; None if it names none."""
+    fields = environment.split("/")
+    return int(fields[3]) if len(fields) > 3 and fields[3].isdecimal() and 0 < int(fields[3]) <= 1024 else None
+
+
 @contextlib.contextmanager
-def repeatable() -> Iterator[None]:
-    """Deterministic kernels, no autograd; restores the settings afterwards."""
-    before = torch.are_deterministic_algorithms_enabled()
+def repeatable(threads: int | None = None) -> Iterator[None]:
+    """Deterministic kernels, no autograd, optionally a number of threads; restores the settings afterwards.
+
+    The order in which a sum is added depends on how many threads share it, and one bit of one float that differs
+    between encoder and decoder loses the stream: the decoder takes the number that the encoder had, even where the
+    machine has fewer cores.
+    """
+    before, threads_before = torch.are_deterministic_algorithms_enabled(), torch.get_num_threads()
     torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.set_num_threads(threads or threads_before)
     try:
         with torch.inference_mode():
             yield
     finally:
         torch.use_deterministic_algorithms(before)
+        torch.set_num_threads(threads_before)
 
 
 def encode(
@@ -251,7 +264,7 @@ def decode(
         raise UserError(f"{name}: made for {header.shape} at {header.bits} bits, the model has {model.image_shape}")
     if header.steps:
         model.coding_steps = header.steps  # type: ignore[assignment]
-    with repeatable(), _as_user_errors(f"{name}: decode"):
+    with repeatable(_threads_of(header.environment)), _as_user_errors(f"{name}: decode"):
         yield from _decode(model, header, payload, name, progress)
 
 

@@ -90,7 +90,8 @@ class LitAutoencoder(pl.LightningModule):
         reduction: `sum` adds the reconstruction error over the pixels of an image, as the KL variant does; `mean`
             averages it, as the VQ variant does.
         penalty_weight: weight of the KL (1e-6) or of the codebook loss (1).
-        perceptual: backbone of LPIPS. `auto`: vgg16 if its weights are installed, else none, with a message.
+        perceptual: backbone of LPIPS. `auto` (`auto-alexnet`): vgg16 (alexnet) if its weights are installed, else none,
+            with a message.
         perceptual_weight: weight of LPIPS beside the absolute error.
         disc_weight: factor on the adaptive weight of the adversarial loss; 0 trains without a discriminator.
         disc_start: step at which the discriminator begins.
@@ -111,7 +112,7 @@ class LitAutoencoder(pl.LightningModule):
         bits: int = 8,
         reduction: Literal["sum", "mean"] = "sum",
         penalty_weight: float = 1e-6,
-        perceptual: Literal["auto", "vgg16", "alexnet", "none"] = "auto",
+        perceptual: Literal["auto", "auto-alexnet", "vgg16", "alexnet", "none"] = "auto",
         perceptual_weight: float = 1.0,
         disc_weight: float = 0.5,
         disc_start: int = 50_001,
@@ -260,7 +261,7 @@ def _distance(perceptual: str, weight: float) -> lpips.LPIPS | None:
     """The perceptual network, or None where it is switched off or not to be had."""
     if perceptual == "none" or weight == 0:
         return None
-    if perceptual == "auto" and not lpips.available():
+    if perceptual.startswith("auto") and not lpips.available():
         rank_zero_info(f"perceptual loss switched off: its weights are not installed ({lpips.INSTALL})")
         return None
-    return lpips.LPIPS("vgg16" if perceptual == "auto" else perceptual)
+    return lpips.LPIPS("alexnet" if perceptual.endswith("alexnet") else "vgg16")
