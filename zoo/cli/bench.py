@@ -13,9 +13,10 @@ SUITES = ("demo",)
 
 def run(argv: list[str]) -> int:
     """Run `zoo bench` with these arguments."""
-    if _peek(argv, "--table") == "speed" and "--data" in argv:  # the data path has a table of its own
-        argv = ["speed_data" if word == "speed" else word.replace("=speed", "=speed_data") for word in argv]
-        argv.remove("--data")
+    for flag in ("data", "sampling"):  # reading and drawing images have tables of their own
+        if _peek(argv, "--table") == "speed" and f"--{flag}" in argv:
+            argv = [f"speed_{flag}" if word == "speed" else word.replace("=speed", f"=speed_{flag}") for word in argv]
+            argv.remove(f"--{flag}")
     name, suite = _peek(argv, "--table"), _peek(argv, "--suite")
     if name and suite:
         raise UserError("zoo bench: --table and --suite exclude each other; give one of them")

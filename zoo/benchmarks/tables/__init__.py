@@ -32,6 +32,7 @@ TABLES: dict[str, TableInfo] = {
     "schedules": TableInfo("zoo.benchmarks.tables.schedules", "noise schedules: variance of the estimated bound"),
     "speed": TableInfo("zoo.benchmarks.tables.speed", "images/s, achieved FLOP/s and share of the machine's peak"),
     "speed_data": TableInfo("zoo.benchmarks.tables.speed_data", "images/s of the data path"),
+    "speed_sampling": TableInfo("zoo.benchmarks.tables.speed_sampling", "seconds per 1000 images drawn, by model"),
     "stability": TableInfo("zoo.benchmarks.tables.stability", "skipped updates with and without gradient smoothing"),
 }
 
