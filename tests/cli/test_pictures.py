@@ -131,3 +131,19 @@ def test_mistakes_are_one_line_and_leave_nothing(checkpoint, tmp_path, monkeypat
     assert error.count("\n") == 1
     assert message in error
     assert sorted(tmp_path.iterdir()) == before
+
+
+def test_levels_of_codes_are_kept_one_by_one_and_the_rest_is_their_mean(tmp_path, capsys):
+    path = tmp_path / "levels.png"
+    assert main(["reconstruct", "vqvae2-photos-8bit", "--n", "2", "--output", str(path)]) == 0
+    assert "levels kept: top, bottom" in capsys.readouterr().out
+    with Image.open(path) as picture:
+        pixels = np.asarray(picture)
+    model = load("vqvae2-photos-8bit").network
+    top = 2 * (32 + GAP)
+    image, whole = (
+        torch.from_numpy(rows[:, :32].copy()).permute(2, 0, 1)[None] for rows in (pixels[:32], pixels[top:])
+    )
+    assert (model.reconstruct(image).int() - whole.int()).abs().max() <= 1  # floats of a batch of one
+    assert main(["reconstruct", "vdvae-photos-8bit", "--fill", "mean", "--output", str(tmp_path / "no.png")]) == 2
+    assert not (tmp_path / "no.png").exists()
