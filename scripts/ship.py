@@ -27,10 +27,16 @@ def main() -> None:
     parser.add_argument("run", type=Path, help="run folder of `zoo fit`, or its last.safetensors")
     parser.add_argument("name", help="name to ship under")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="argument, value as JSON")
+    parser.add_argument(
+        "--note", action="append", default=[], metavar="NAME=VALUE", help="put into the checkpoint's notes"
+    )
     arguments = parser.parse_args()
     contents = read(arguments.run)
+    contents.meta |= {name: json.loads(value) for name, _, value in (word.partition("=") for word in arguments.note)}
     changed = {name: json.loads(value) for name, _, value in (word.partition("=") for word in arguments.set)}
     contents.spec["init_args"] |= changed
+    contents.meta.pop("assembled_from", None)
+    contents.meta["run"] = arguments.name
     if changed:
         contents.meta["set_after_training"] = changed
     path = save(

@@ -65,12 +65,12 @@ def test_numbers_of_another_kind_get_their_own_row_and_mark():
         make_record(),
         make_record(estimator="importance", importance_samples=50),
         make_record(convention="vdvae"),
-        make_record(spec={"class_path": "zoo.models.VQVAE2"}, model="VQ-VAE-2"),
+        make_record(spec={"class_path": "zoo.models.VQVAE2"}, model="VQ-VAE-2", augmented=True),
     ]
     table = nll.build(lines, references.load())
     section = table.sections[0]
     assert len(section.rows) == 4
-    assert set(table.used_marks()) >= {"†", "§", "ᵏ"}
+    assert set(table.used_marks()) >= {"†", "§", "ᵏ", "*"}
 
 
 def test_codes_never_stand_in_the_table():

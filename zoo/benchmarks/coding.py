@@ -89,7 +89,7 @@ def measure_shipped(only: str, tiles: int, steps: int, folder: str) -> list[Line
         if network.scope != "pixels":
             continue
         loader = split_loader("photos", "test", network.image_shape, 32)
-        record = evaluate(network, loader, config=name, checkpoint=loaded.path.name, spec=loaded.spec)
+        record = evaluate(network, loader, config=name, **loaded.described)
         count = min(tiles or record.images, record.images)
         x = next(iter(split_loader("photos", "test", network.image_shape, count)))[0]
         try:

@@ -182,7 +182,7 @@ class Evaluation:
             split: what was priced; its number of images must equal the number priced.
             batch_size: images per batch, part of what fixes the noise.
             summary: from `summary`.
-            identity: `config`, `checkpoint`, `spec` and `note` of the record.
+            identity: `config`, `checkpoint`, `augmented`, `spec` and `note` of the record.
 
         Raises:
             UserError: images were missed or priced twice.
@@ -193,7 +193,7 @@ class Evaluation:
                 "must be priced once, so no record is written"
             )
         spec = dict(identity.get("spec") or {"class_path": type(self.network).__qualname__, "init_args": {}})
-        given = {name: identity[name] for name in ("config", "checkpoint", "note") if identity.get(name) is not None}
+        given = {name: value for name, value in identity.items() if name != "spec" and value is not None}
         estimator = "importance" if self.settings.weighted else "bound" if summary.rates else "exact"
         return Record(
             model=references.load().family(spec["class_path"]).name,
@@ -256,7 +256,7 @@ def evaluate(
         loader: whole split, or this process's share of it.
         settings: passes, importance samples, seed.
         progress: called with the number of images after each batch.
-        identity: `config`, `checkpoint`, `spec` and `note` for the record.
+        identity: `config`, `checkpoint`, `augmented`, `spec` and `note` for the record.
 
     Returns:
         The record; the same in every process but for date, hardware and seconds.

@@ -60,6 +60,7 @@ class Record(Line):
         parameters: number of trained scalars.
         dataset, resolution, variant, split: which images; `dataset` is a key of `zoo data list`.
         dataset_digest: SHA-256 of the data file.
+        augmented: whether training turned or recoloured its images (mirroring does not count); tables mark it.
         images: how many were priced, each once.
         num_dims: dimensions of an image, the divisor of bits/dim.
         bits: depth of the levels that were priced.
@@ -95,6 +96,7 @@ class Record(Line):
     variant: str = ""
     split: str
     dataset_digest: str
+    augmented: bool = False
     images: int
     num_dims: int
     bits: int

@@ -119,9 +119,7 @@ def _checkpoint(
     network: Any = loaded.network
     loader = split_loader(DATASET, "test", network.image_shape, BATCH)
     with advance(f"{name}: pricing", total=loader.plan.num_samples) as step:
-        record = evaluate(
-            network, loader, Settings(), progress=step, config=name, checkpoint=loaded.path.name, spec=loaded.spec
-        )
+        record = evaluate(network, loader, Settings(), progress=step, config=name, **loaded.described)
     if tiles and record.scope == "pixels":
         with advance(f"{name}: real files", total=tiles) as step:
             record = _coded(record, loaded, tiles, step)

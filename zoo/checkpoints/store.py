@@ -45,6 +45,11 @@ class Loaded:
     path: Path
 
     @property
+    def described(self) -> dict[str, Any]:
+        """What a record says of the checkpoint: file name, spec, and whether its training augmented the images."""
+        return {"checkpoint": self.path.name, "spec": self.spec, "augmented": bool(self.meta.get("augmented"))}
+
+    @property
     def identity(self) -> bytes:
         """12 bytes that name spec and weights together; coded files carry them."""
         text = json.dumps(self.spec, sort_keys=True) + self.digest

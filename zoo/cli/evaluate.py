@@ -72,6 +72,7 @@ class Subject:
     path: Path
     spec: dict[str, Any]
     name: str
+    augmented: bool
 
 
 def validate(argv: list[str]) -> int:
@@ -107,6 +108,7 @@ def test(argv: list[str]) -> int:
         config=subject.name,
         checkpoint=subject.path.name,
         spec=subject.spec,
+        augmented=subject.augmented,
         note="; ".join(note for note in notes if note),
     )
     if cli.trainer.is_global_zero:
@@ -169,7 +171,7 @@ def _open(argv: list[str], command: str) -> Subject | None:
     spec = {"class_path": cli.config.model.network.class_path}
     spec["init_args"] = _plain(cli.config.model.network.get("init_args", {}))
     stem = path.parent.name if path.stem == "last" else path.stem
-    return Subject(cli, path, spec, stem)
+    return Subject(cli, path, spec, stem, bool(contents.meta.get("augmented")))
 
 
 def _plain(value: Any) -> Any:

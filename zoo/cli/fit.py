@@ -121,6 +121,7 @@ def export(cli: Any, run_dir: Path) -> None:
         "steps": trainer.global_step,
         "epochs": trainer.current_epoch,
         "data": {name: getattr(cli.datamodule, name) for name in DATA_SETTINGS if hasattr(cli.datamodule, name)},
+        "augmented": any(getattr(cli.datamodule, name, False) for name in ("rotate", "swap_channels")),
         "skipped_updates": getattr(cli.model, "skipped_total", 0),
     }
     meta |= {name: float(v) for name, v in trainer.callback_metrics.items() if name.startswith("val/bits_per")}

@@ -254,8 +254,10 @@ class Run:
     def _assemble(self, name: str, resolved: Stage, weights: dict[str, str]) -> Path:
         network = store.build(resolved["network"])
         paths = {part: source.partition("::")[0] for part, source in weights.items()}
-        data = [found for path in paths.values() if (found := store.read(path).meta.get("data", {})).get("dataset")]
+        notes = [store.read(path).meta for path in paths.values()]
+        data = [note["data"] for note in notes if note.get("data", {}).get("dataset")]
         meta: dict[str, Any] = {"assembled_from": paths, "data": data[0] if data else {}}
+        meta["augmented"] = any(note.get("augmented") for note in notes)
         load_parts(network, weights)
         return store.save(self.folder(name) / RESULT, resolved["network"], network, meta)
 

@@ -13,7 +13,7 @@ from zoo.benchmarks.render import NOT_PUBLISHED, Cell, Column, Section, Table, n
 ABLATIONS = {"1a", "1b", "2a", "2b", "5", "7", "8", "9"}
 MARKS = {
     "°": "a bound by the nature of the model (VAE, diffusion); the source prints no ≤",
-    "*": "trained with data augmentation, as marked by the source",
+    "*": "trained with data augmentation, as marked by the source; ours: turned or recoloured images",
     "⁇": "sources disagree about the augmentation mark; see the disputes in the package's references",
     "‡": "official 5-bit code: its bins overlap, the levels sum to more than one, the number is about 0.04 too good",
     "~": 'the source says "about"',
@@ -156,7 +156,8 @@ def measured_cell(record: Record | None, references: References, nats: bool = Fa
     if nats:
         scale = record.nats_per_image / record.bits_per_dim if record.bits_per_dim else 0.0
         value, error = record.nats_per_image, record.standard_error * scale
-    marks = ["†"] * (record.convention != "normalised")
+    marks = ["*"] * record.augmented
+    marks += ["†"] * (record.convention != "normalised")
     marks += ["§"] * (not references.family(str(record.spec.get("class_path", ""))).paper_prices_pixels)
     marks += ["ᵏ"] * (record.estimator == "importance")
     marks += ["ᵒ"] * record.estimate.startswith("ode")
