@@ -125,7 +125,7 @@ def label_of(record: Record) -> str:
         size = re.search(r"(?:^|[-_])(c[12])(?:[-_]|$)", record.config.lower())
         label += f" {size[1].upper()}" if size else ""
         floor = record.spec.get("init_args", {}).get("min_log_scale")
-        label += " (unbounded output)" if size is None and floor is not None and floor < -100 else ""
+        label += " (unbounded output)" if size is None and floor is not None and floor < -7.0 else ""
     if record.estimator == "importance":
         label += f", importance-weighted, {record.importance_samples} samples"
     if record.estimate:
