@@ -32,7 +32,9 @@ def main() -> None:
     )
     arguments = parser.parse_args()
     contents = read(arguments.run)
-    contents.meta.update({name: json.loads(value) for name, _, value in (word.partition("=") for word in arguments.note)})
+    contents.meta.update(
+        {name: json.loads(value) for name, _, value in (word.partition("=") for word in arguments.note)}
+    )
     changed = {name: json.loads(value) for name, _, value in (word.partition("=") for word in arguments.set)}
     contents.spec["init_args"] |= changed
     contents.meta.pop("assembled_from", None)

@@ -239,3 +239,15 @@ def test_impossible_arguments_are_refused_in_one_line(wrong):
     with pytest.raises(UserError) as error:
         tiny(**wrong)
     assert "\n" not in str(error.value)
+
+
+def test_probability_flow_prices_alike_inside_inference_mode():
+    """`zoo test` prices under inference mode, where no gradient can be taken; the divergence needs one."""
+    model = VDM(image_shape=[3, 4, 4], width=16, blocks=1, groups=4, dropout=0.0, ode_tolerance=0.5).eval()
+    x = images(1, (3, 4, 4))
+    torch.manual_seed(0)
+    expected = model.terms_with("ode", x).bits_per_dim()
+    torch.manual_seed(0)
+    with torch.inference_mode():
+        found = model.terms_with("ode", x.clone()).bits_per_dim()
+    assert torch.equal(found, expected)
