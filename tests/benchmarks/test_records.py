@@ -34,6 +34,12 @@ def make_record(**changes):
     return Record(**(values | changes))
 
 
+def test_part_of_a_split_never_stands_for_the_whole():
+    whole, part = make_record(bits_per_dim=3.0), make_record(bits_per_dim=2.0, images=4, partial=True)
+    assert records.latest([whole, part]) == records.latest([part, whole]) == [whole]
+    assert records.latest([part]) == [part]
+
+
 def test_what_is_appended_is_read_back_in_order(tmp_path):
     file = tmp_path / "deep" / "a.jsonl"
     written = [

@@ -62,6 +62,7 @@ class Record(Line):
         dataset_digest: SHA-256 of the data file.
         augmented: whether training turned or recoloured its images (mirroring does not count); tables mark it.
         images: how many were priced, each once.
+        partial: whether these are fewer than the split has (`--data.limit`); tables mark it.
         num_dims: dimensions of an image, the divisor of bits/dim.
         bits: depth of the levels that were priced.
         convention: pixel distribution; anything but "normalised" repeats an official formula whose levels need not sum
@@ -98,6 +99,7 @@ class Record(Line):
     dataset_digest: str
     augmented: bool = False
     images: int
+    partial: bool = False
     num_dims: int
     bits: int
     convention: Convention = "normalised"
@@ -235,14 +237,17 @@ def latest(records: Iterable[Record]) -> list[Record]:
     """The last record of each question, in the order of first appearance.
 
     Two records answer the same question when everything but weights, digest of the data and the answer agrees; the
-    later line is the newer one because files are only appended to.
+    later line is the newer one because files are only appended to. A number of part of a split never takes the place
+    of one of the whole.
     """
     chosen: dict[tuple[Any, ...], Record] = {}
     for record in records:
         key = (record.model, record.config, record.dataset, record.resolution, record.variant, record.split)
         key += (record.bits, record.convention, record.scope, record.estimator, record.importance_samples)
         key += (record.estimate,)
-        chosen[key] = record
+        known = chosen.get(key)
+        if known is None or known.partial or not record.partial:
+            chosen[key] = record
     return list(chosen.values())
 
 

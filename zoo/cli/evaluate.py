@@ -109,6 +109,7 @@ def test(argv: list[str]) -> int:
         checkpoint=subject.path.name,
         spec=subject.spec,
         augmented=subject.augmented,
+        partial=bool(limit),
         note="; ".join(note for note in notes if note),
     )
     if cli.trainer.is_global_zero:

@@ -35,7 +35,8 @@ def build(records: Sequence[Line], references: References, *, dataset: str = "ph
     priced = [
         record
         for record in latest(of_kind(records, Record))
-        if record.dataset == dataset and record.split == "test" and record.scope == "pixels" and record.bits in DEPTHS
+        if record.dataset == dataset and record.variant in ("", dataset) and not record.partial
+        if record.split == "test" and record.scope == "pixels" and record.bits in DEPTHS
         if record.convention == "normalised" and record.estimator != "importance"
         if re.fullmatch(rf"[a-z0-9-]+-{dataset}-[1-8]bit", record.config)  # shipped checkpoints, no experiments
     ]

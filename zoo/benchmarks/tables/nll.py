@@ -161,7 +161,7 @@ def measured_cell(record: Record | None, references: References, nats: bool = Fa
     marks += ["§"] * (not references.family(str(record.spec.get("class_path", ""))).paper_prices_pixels)
     marks += ["ᵏ"] * (record.estimator == "importance")
     marks += ["ᵒ"] * record.estimate.startswith("ode")
-    marks += ["ᵖ"] * (record.split != "test")
+    marks += ["ᵖ"] * (record.split != "test" or record.partial)
     digits = 2 if nats else 3
     sign = "" if record.estimator == "exact" else "≤ "
     return number(value, digits, prefix=sign, suffix=f" ± {error:.{digits}f}", marks=marks)

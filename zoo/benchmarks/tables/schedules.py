@@ -103,7 +103,7 @@ def measure(
         if plot is not None:
             _draw(model, x, plot)
     settings = {
-        "checkpoint": loaded.path.stem,
+        "checkpoint": loaded.path.parent.name if loaded.path.stem == "last" else loaded.path.stem,
         "weights": loaded.digest,
         "dataset": describe_split(loader).dataset,
         "split": split,
