@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -108,7 +109,11 @@ def measure(
         keep = keep_share(entries, share / 100.0)
         loader = split_loader(dataset, split, network.image_shape, batch_size, limit)
         identity = {"config": loaded.path.stem, "checkpoint": loaded.path.name, "spec": loaded.spec}
-        record = evaluate(PrunedModel(network, keep), loader, Settings(seed=seed), **identity)
+        try:
+            record = evaluate(PrunedModel(network, keep), loader, Settings(seed=seed), **identity)
+        except UserError as error:  # draws from the prior of a small network may overflow; other shares are still good
+            print(f"{share:g} % kept: no number, {error}", file=sys.stderr)
+            continue
         settings = {"percent": float(share), "statistics": statistics_split, "granularity": granularity}
         kept = kept_dimensions(keep, shapes)
         total = sum(mean.numel() for mean in means.values())
