@@ -39,6 +39,7 @@ def measure(
     batch_size: int = 16,
     chained: bool | None = True,
     seed: int = 0,
+    horizon: int | None = None,
 ) -> Measurement:
     """Send images through the codec and back.
 
@@ -49,10 +50,11 @@ def measure(
         batch_size: tiles at once.
         chained: as in `encode`.
         seed: of the shared generator.
+        horizon: as in `encode`.
     """
     images = from_batch(from_levels(to_levels(x, model.bits), model.bits))
     start = time.perf_counter()
-    data, report = encode(model, identity, images, batch_size, chained, seed)
+    data, report = encode(model, identity, images, batch_size, chained, seed, horizon=horizon)
     middle = time.perf_counter()
     decoded = {name: pixels for name, _, pixels in decode(model, identity, data, "memory")}
     end = time.perf_counter()

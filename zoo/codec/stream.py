@@ -114,6 +114,7 @@ def encode(
     chained: bool | None = None,
     seed: int = 0,
     progress: Progress | None = None,
+    horizon: int | None = None,
 ) -> tuple[bytes, Report]:
     """Encode images with a model.
 
@@ -125,6 +126,8 @@ def encode(
         chained: bits-back (True), rounded latents (False), or whatever is predicted to be smaller (None).
         seed: of the shared generator.
         progress: called with (tiles done, tiles in all).
+        horizon: length in tiles of the stream that the plan is chosen for; None: of this one. The longer, the less do
+            initial bits count, and the closer is the net length to the bound.
 
     Returns:
         The bytes of the file, and what they cost.
@@ -135,7 +138,7 @@ def encode(
     if not images:
         raise UserError("no images to encode; name at least one file")
     with repeatable(), _as_user_errors("encode"):
-        return _encode(model, identity, images, batch_size, chained, seed, progress)
+        return _encode(model, identity, images, batch_size, chained, seed, progress, horizon)
 
 
 def _encode(
@@ -146,6 +149,7 @@ def _encode(
     chained: bool | None,
     seed: int,
     progress: Progress | None,
+    horizon: int | None,
 ) -> tuple[bytes, Report]:
     tile = model.image_shape[1:]
     sizes = [size for image in images for size in tile_sizes(*image.size, tile)]
@@ -157,7 +161,7 @@ def _encode(
         x = torch.from_numpy(np.stack([next(tiles) for _ in range(count)]))
         real = sizes[done : done + count]
         if plan is None:
-            plan = choose_plan(model, x, real, len(sizes), chained, seed).plan
+            plan = choose_plan(model, x, real, horizon or len(sizes), chained, seed).plan
             stack = fresh_stack(seed)
         elif whitened:
             whiten(stack, seed, number, whitened)
