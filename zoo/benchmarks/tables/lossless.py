@@ -64,8 +64,8 @@ def build(
             "Net: payload without the initial bits that bits-back borrows, the number to hold against the "
             "estimate. Gross: the whole file, header, check sums and initial bits included; initial bits are paid "
             "once per file, so gross falls towards net as files grow. Classical codecs have no initial bits: net "
-            "and gross are one. VDM's first batch borrows bits for every step, far more than all tiles here hold, so its gross "
-            "length says nothing; its plan is chosen for the net length, that of others for the whole file.",
+            "and gross are one. VDM's first batch borrows bits for every step, far more than all tiles here hold: its "
+            "plan is chosen for the net length, and its gross length says nothing.",
         ],
         sections=sections,
         notes=sorted({record.note for record in latest(coded) if record.note}),
