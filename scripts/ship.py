@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -32,10 +33,8 @@ def main() -> None:
     )
     arguments = parser.parse_args()
     contents = read(arguments.run)
-    contents.meta.update(
-        {name: json.loads(value) for name, _, value in (word.partition("=") for word in arguments.note)}
-    )
-    changed = {name: json.loads(value) for name, _, value in (word.partition("=") for word in arguments.set)}
+    contents.meta.update(_values(arguments.note))
+    changed = _values(arguments.set)
     contents.spec["init_args"] |= changed
     contents.meta.pop("assembled_from", None)
     contents.meta["run"] = arguments.name
@@ -49,6 +48,11 @@ def main() -> None:
         path.unlink()
         parser.error(f"{arguments.name}: {size:,} bytes, more than {LARGEST:,}")
     print(f"{path}: {size:,} bytes")
+
+
+def _values(words: list[str]) -> dict[str, Any]:
+    """NAME=VALUE words, the values read as JSON."""
+    return {name: json.loads(value) for name, _, value in (word.partition("=") for word in words)}
 
 
 if __name__ == "__main__":

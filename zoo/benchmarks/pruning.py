@@ -108,7 +108,7 @@ def measure(
     for share in sorted(percent):
         keep = keep_share(entries, share / 100.0)
         loader = split_loader(dataset, split, network.image_shape, batch_size, limit)
-        identity = {"config": loaded.path.stem, "checkpoint": loaded.path.name, "spec": loaded.spec}
+        identity = {"config": loaded.path.stem, **loaded.described}
         try:
             record = evaluate(PrunedModel(network, keep), loader, Settings(seed=seed), **identity)
         except UserError as error:  # draws from the prior of a small network may overflow; other shares are still good

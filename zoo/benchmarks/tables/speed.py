@@ -172,23 +172,42 @@ def _numbers(timing: Timing, flops: int | None, batch_size: int, peak: float) ->
 
 def _spec_of(model: str) -> tuple[str, dict[str, Any]]:
     """Name and spec of what `--model` names."""
+    from zoo.checkpoints import read
+
+    if not is_configuration(model):
+        return Path(model).stem, read(model).spec
+    specs = configured_networks(model, "--model")
+    if len(specs) != 1:
+        raise UserError(f"--model {model}: describes {len(specs)} networks, expected one; give a stage's checkpoint")
+    return Path(model).stem, specs[0][1]
+
+
+def is_configuration(source: str) -> bool:
+    """Whether a flag names a configuration file and not a checkpoint."""
+    return source.endswith((".yaml", ".yml"))
+
+
+def configured_networks(source: str, flag: str) -> list[tuple[str, dict[str, Any]]]:
+    """Stage and spec of every network that a configuration file trains.
+
+    Args:
+        source: the file.
+        flag: that named it, for errors.
+
+    Raises:
+        UserError: there is no such file, or it is not YAML.
+    """
     import yaml
 
     from zoo.benchmarks.counting import networks_of
-    from zoo.checkpoints import read
 
-    if not model.endswith((".yaml", ".yml")):
-        return Path(model).stem, read(model).spec
-    path = Path(model)
+    path = Path(source)
     if not path.is_file():
-        raise UserError(f"--model {model}: no such configuration file")
+        raise UserError(f"{flag} {source}: no such configuration file")
     try:
-        specs = list(networks_of(yaml.safe_load(path.read_text(encoding="utf-8")) or {}))
+        return list(networks_of(yaml.safe_load(path.read_text(encoding="utf-8")) or {}))
     except yaml.YAMLError as error:
-        raise UserError(f"--model {model}: not YAML ({str(error).splitlines()[0]})") from error
-    if len(specs) != 1:
-        raise UserError(f"--model {model}: describes {len(specs)} networks, expected one; give a stage's checkpoint")
-    return path.stem, specs[0][1]
+        raise UserError(f"{flag} {source}: not YAML ({str(error).splitlines()[0]})") from error
 
 
 def _flops(spec: dict[str, Any]) -> dict[str, int | None]:

@@ -10,6 +10,7 @@ from zoo.benchmarks import records as store
 from zoo.benchmarks.records import Line, Measurement, of_kind
 from zoo.benchmarks.references import References
 from zoo.benchmarks.render import Cell, Column, Section, Table, number, word
+from zoo.benchmarks.tables.speed import configured_networks, is_configuration
 from zoo.errors import UserError
 
 SAMPLING, CACHE = "sampling", "cached walk"
@@ -127,14 +128,8 @@ def _walkable(path: str) -> Iterator[tuple[str, Any]]:
     from zoo.models.pixelsnail import CodePrior
 
     found: list[tuple[str, Any]] = []
-    if path.endswith((".yaml", ".yml")):
-        import yaml
-
-        from zoo.benchmarks.counting import networks_of
-
-        if not Path(path).is_file():
-            raise UserError(f"--priors {path}: no such configuration file")
-        specs = networks_of(yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {})
+    if is_configuration(path):
+        specs = configured_networks(path, "--priors")
         walks = [
             (stage, spec) for stage, spec in specs if spec["class_path"].split(".")[-1] in ("CodePrior", "PixelSNAIL")
         ]

@@ -320,10 +320,8 @@ class VDM(AncestralModel):
             return self.sampled_terms(x, label, steps=int(found[1]))
         if estimator in ("ode", "ode-gaussian"):
             dequantiser = "gaussian" if estimator == "ode-gaussian" else "truncated"
-            with (
-                torch.inference_mode(False),
-                torch.no_grad(),
-            ):  # the divergence needs gradients, which inference forbids
+            # The divergence needs gradients, which inference mode forbids.
+            with torch.inference_mode(False), torch.no_grad():
                 label = None if label is None else label.clone()
                 return ode_terms(self, x.clone(), self._class_of(label), dequantiser, self.ode_tolerance)
         raise UserError(f"estimator {estimator!r} is unknown; {closest(estimator, self.estimators())}")
