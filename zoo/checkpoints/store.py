@@ -191,6 +191,11 @@ def resolve(source: str | Path) -> Path:
     raise UserError(f"{source}: no such checkpoint file, and none of that name ships; {closest(str(source), names())}")
 
 
+def experiment_name(path: Path) -> str:
+    """What records and tables call a checkpoint: its run folder if the file is the `last` of one, else its own name."""
+    return path.parent.name if path.stem == "last" else path.stem
+
+
 def names() -> list[str]:
     """Names of the checkpoints that ship with the package."""
     return sorted(path.stem for path in SHIPPED.glob("*.safetensors"))

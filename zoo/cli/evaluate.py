@@ -171,8 +171,7 @@ def _open(argv: list[str], command: str) -> Subject | None:
     _tile(cli)
     spec = {"class_path": cli.config.model.network.class_path}
     spec["init_args"] = _plain(cli.config.model.network.get("init_args", {}))
-    stem = path.parent.name if path.stem == "last" else path.stem
-    return Subject(cli, path, spec, stem, bool(contents.meta.get("augmented")))
+    return Subject(cli, path, spec, store.experiment_name(path), bool(contents.meta.get("augmented")))
 
 
 def _plain(value: Any) -> Any:

@@ -88,6 +88,7 @@ def measure(
 
     from zoo.benchmarks.evaluator import describe_split, split_loader
     from zoo.checkpoints import load
+    from zoo.checkpoints.store import experiment_name
     from zoo.models import VDM
     from zoo.models.vdm.profile import variance_ratio
 
@@ -103,7 +104,7 @@ def measure(
         if plot is not None:
             _draw(model, x, plot)
     settings = {
-        "checkpoint": loaded.path.parent.name if loaded.path.stem == "last" else loaded.path.stem,
+        "checkpoint": experiment_name(loaded.path),
         "weights": loaded.digest,
         "dataset": describe_split(loader).dataset,
         "split": split,
