@@ -14,7 +14,7 @@ from pathlib import Path
 
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from zoo.benchmarks.plot import Line, draw_lines
+from zoo.benchmarks.render.plot import Line, draw_lines
 from zoo.files import atomic_path
 
 COLUMNS = [

@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
-from zoo.benchmarks.metrics.classifier import accuracy
-from zoo.benchmarks.metrics.features import DIGITS, Digits
+from zoo.benchmarks.measures.metrics.classifier import accuracy
+from zoo.benchmarks.measures.metrics.features import DIGITS, Digits
 
 TRAIN = 8000
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from zoo.benchmarks import baselines
+from zoo.benchmarks.measures import baselines
 from zoo.data.locate import locate
 from zoo.data.packed import PackedSplit
 from zoo.errors import UserError
@@ -16,7 +16,7 @@ def photos():
 
 
 def test_tiles_are_the_windows_that_evaluation_reads(photos):
-    from zoo.benchmarks.evaluator import split_loader
+    from zoo.benchmarks.measures.evaluator import split_loader
 
     batches = [x for x, _ in split_loader("photos", "test", (3, 32, 32), 3, limit=1)]
     seen = np.concatenate([x.permute(0, 2, 3, 1).numpy() for x in batches])

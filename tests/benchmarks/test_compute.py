@@ -4,7 +4,9 @@ import yaml
 from torch import nn
 
 from tests.benchmarks.toy import ToyVAE
-from zoo.benchmarks import counting, references, render
+from zoo.benchmarks import render
+from zoo.benchmarks.measures import counting
+from zoo.benchmarks.records import references
 from zoo.benchmarks.tables import compute
 from zoo.errors import UserError
 from zoo.likelihood import Objective
@@ -13,7 +15,7 @@ from zoo.likelihood import Objective
 class TwoConvolutions(nn.Module):
     """Everything about it can be counted by hand."""
 
-    bits, image_shape, scope = 8, (3, 8, 8), "pixels"
+    bits, image_shape, priced = 8, (3, 8, 8), "pixels"
 
     def __init__(self):
         super().__init__()

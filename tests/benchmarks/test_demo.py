@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from tests.benchmarks.test_records import make_record
-from zoo.benchmarks import records, references, render
-from zoo.benchmarks.records import Measurement, Record
+from zoo.benchmarks import records, render
+from zoo.benchmarks.records import Measurement, Record, references
 from zoo.benchmarks.tables import demo, lossless
 from zoo.checkpoints import store
 from zoo.cli.main import main
@@ -27,8 +27,8 @@ LINES = [
     make_record(config="vdvae-photos-8bit", coded_net=4.51, coded_gross=4.9, coded_estimate=4.5, coded_images=4),
     make_record(config="vdvae-photos-5bit", bits=5, bits_per_dim=2.0),
     make_record(config="vdm-photos-8bit", model="VDM", bits_per_dim=4.0, rate=1.0),
-    make_record(config="vqvae2-photos-8bit", model="VQ-VAE-2", scope="codes"),
-    make_record(config="vdvae-photos-8bit", convention="vdvae", bits_per_dim=1.0),
+    make_record(config="vqvae2-photos-8bit", model="VQ-VAE-2", priced="codes"),
+    make_record(config="vdvae-photos-8bit", bins="vdvae", bits_per_dim=1.0),
     classical("PNG", "tiles", 8, 4.9),
     classical("PNG", "montage", 8, 4.7),
     classical("PNG", "tiles", 5, 2.4),
@@ -119,7 +119,7 @@ def test_demo_prices_codes_and_samples_with_what_ships(shipped, tmp_path, capsys
 
 @pytest.mark.slow
 def test_evaluating_a_checkpoint_twice_gives_the_same_record(shipped):
-    from zoo.benchmarks.evaluator import evaluate_checkpoint
+    from zoo.benchmarks.measures.evaluator import evaluate_checkpoint
 
     first, second = (evaluate_checkpoint("vdvae-photos-5bit", limit=2) for _ in range(2))
     same = {"date": "", "seconds": 0.0, "hardware": {}}

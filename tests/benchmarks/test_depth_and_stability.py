@@ -4,11 +4,10 @@ import pytest
 import torch
 from PIL import Image
 
-from zoo.benchmarks import references
-from zoo.benchmarks.depths import OFFICIAL, free_bits, overlap
-from zoo.benchmarks.records import read
+from zoo.benchmarks.measures.depths import OFFICIAL, free_bits, overlap
+from zoo.benchmarks.measures.small_runs import train
+from zoo.benchmarks.records import read, references
 from zoo.benchmarks.render import as_dict
-from zoo.benchmarks.small_runs import train
 from zoo.benchmarks.tables import depth, stability
 from zoo.checkpoints import build, save
 from zoo.errors import UserError
@@ -90,7 +89,7 @@ def test_plots_need_numbers(tmp_path):
 # -- the arithmetic of docs/five_bits.md -------------------------------------------------------------------------------
 
 
-def one_pixel(mean, log_scale, bits, convention, floor=-14.0):
+def one_pixel(mean, log_scale, bits, bins, floor=-14.0):
     """Probabilities of all levels of one grey pixel under one logistic."""
     size = 2**bits
     shape = (size, 1, 1, 1, 1)
@@ -100,7 +99,7 @@ def one_pixel(mean, log_scale, bits, convention, floor=-14.0):
         torch.full(shape, log_scale, dtype=torch.float64),
         None,
         bits,
-        convention,
+        bins,
         floor,
     )
     return mixture.log_prob(torch.arange(size).reshape(-1, 1, 1, 1)).exp()

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from tests.benchmarks.toy import ToyVAE
-from zoo.benchmarks.bits_per_dim import BitsPerDim
-from zoo.benchmarks.evaluator import Evaluation, Settings, evaluate, noise_seed, split_loader
+from zoo.benchmarks.measures.bits_per_dim import BitsPerDim
+from zoo.benchmarks.measures.evaluator import Evaluation, Settings, evaluate, noise_seed, split_loader
 from zoo.errors import UserError
 from zoo.likelihood import LikelihoodTerms
 
@@ -120,7 +120,7 @@ def test_importance_bound_approaches_the_integral():
 
 def test_importance_samples_need_latents():
     class Plain(torch.nn.Module):
-        scope = "pixels"
+        priced = "pixels"
 
     with pytest.raises(UserError, match="no latents"):
         Evaluation(Plain(), Settings(importance_samples=5))
@@ -145,7 +145,7 @@ def test_missed_images_are_noticed():
     evaluation = Evaluation(model)
     x, label = next(iter(loader))
     evaluation.update(x, label, 0)
-    from zoo.benchmarks.evaluator import describe_split
+    from zoo.benchmarks.measures.evaluator import describe_split
 
     with pytest.raises(UserError, match="16 images priced, the split has 64"):
         evaluation.record(describe_split(loader), 16, evaluation.summary())

@@ -5,7 +5,8 @@ import sys
 import pytest
 
 from tests.benchmarks.test_records import make_record
-from zoo.benchmarks import records, references, render
+from zoo.benchmarks import records, render
+from zoo.benchmarks.records import references
 from zoo.benchmarks.tables import nll
 
 
@@ -64,7 +65,7 @@ def test_numbers_of_another_kind_get_their_own_row_and_mark():
     lines = [
         make_record(),
         make_record(estimator="importance", importance_samples=50),
-        make_record(convention="vdvae"),
+        make_record(bins="vdvae"),
         make_record(spec={"class_path": "zoo.models.VQVAE2"}, model="VQ-VAE-2", augmented=True),
     ]
     table = nll.build(lines, references.load())
@@ -74,7 +75,7 @@ def test_numbers_of_another_kind_get_their_own_row_and_mark():
 
 
 def test_codes_never_stand_in_the_table():
-    table = nll.build([make_record(scope="codes")], references.load())
+    table = nll.build([make_record(priced="codes")], references.load())
     assert not any(section.title.startswith("Bundled") for section in table.sections)
     assert "codes" in table.notes[0]
 

@@ -1,12 +1,11 @@
 import pytest
 from PIL import Image
 
-from zoo.benchmarks import references
-from zoo.benchmarks.evaluator import evaluate_checkpoint
-from zoo.benchmarks.plot import Line, draw_lines, nice_ticks
-from zoo.benchmarks.pruning import measure
-from zoo.benchmarks.records import read
+from zoo.benchmarks.measures.evaluator import evaluate_checkpoint
+from zoo.benchmarks.measures.pruning import measure
+from zoo.benchmarks.records import read, references
 from zoo.benchmarks.render import as_dict
+from zoo.benchmarks.render.plot import Line, draw_lines, nice_ticks
 from zoo.benchmarks.tables import pruning
 from zoo.checkpoints import build, save
 from zoo.errors import UserError

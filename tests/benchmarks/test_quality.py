@@ -5,11 +5,12 @@ import pytest
 import torch
 from torch import nn
 
-from zoo.benchmarks import metrics, quality, records
-from zoo.benchmarks.metrics import classifier, features
-from zoo.benchmarks.references import load as load_references
+from zoo.benchmarks import records
+from zoo.benchmarks.measures import metrics, quality
+from zoo.benchmarks.measures.metrics import classifier, features
+from zoo.benchmarks.measures.sampling import seconds_per_thousand
+from zoo.benchmarks.records.references import load as load_references
 from zoo.benchmarks.render import render
-from zoo.benchmarks.sampling import seconds_per_thousand
 from zoo.benchmarks.tables import find
 from zoo.errors import UserError
 from zoo.models.latent_vae import HierarchicalVAE, KLAutoencoder, LatentVAE, PixelSpace

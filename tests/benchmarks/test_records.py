@@ -67,7 +67,7 @@ def test_record_is_frozen():
         ({"estimator": "importance"}, "importance_samples"),
         ({"images": 0}, "images"),
         ({"split": 3}, "split"),
-        ({"convention": "best"}, "convention"),
+        ({"bins": "best"}, "bins"),
     ],
 )
 def test_an_impossible_record_is_not_written(tmp_path, changes, message):

@@ -4,12 +4,12 @@ from importlib import resources
 
 import pytest
 
-from zoo.benchmarks import references
+from zoo.benchmarks.records import references
 
 
 @pytest.fixture
 def data():
-    return tomllib.loads(resources.files("zoo.benchmarks").joinpath("references.toml").read_text())
+    return tomllib.loads(resources.files("zoo.benchmarks.records").joinpath("references.toml").read_text())
 
 
 def test_every_number_has_a_source_and_an_explained_variant():

@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from zoo.benchmarks.metrics import precision_recall
-from zoo.benchmarks.rejection import load_classifier, rejection_sample
+from zoo.benchmarks.measures.metrics import precision_recall
+from zoo.benchmarks.measures.rejection import load_classifier, rejection_sample
 from zoo.errors import UserError
 from zoo.likelihood import LikelihoodModel, LikelihoodTerms, Objective
 

@@ -1,7 +1,8 @@
 import pytest
 from PIL import Image
 
-from zoo.benchmarks import records, references, render
+from zoo.benchmarks import records, render
+from zoo.benchmarks.records import references
 from zoo.benchmarks.tables.schedules import build
 from zoo.checkpoints import build as build_network
 from zoo.checkpoints import save

@@ -2,7 +2,8 @@
 
 import pytest
 
-from zoo.benchmarks import records, references, render
+from zoo.benchmarks import records, render
+from zoo.benchmarks.records import references
 from zoo.benchmarks.tables.speed_sampling import build
 from zoo.checkpoints import build as build_network
 from zoo.checkpoints import save

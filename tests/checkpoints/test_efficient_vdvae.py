@@ -117,7 +117,7 @@ def test_settings_are_taken_over(run):
     spec, _ = import_checkpoint([run[0] / "checkpoints-tiny"])
     arguments = spec["init_args"]
     assert spec["class_path"] == "zoo.models.EfficientVDVAE"
-    assert arguments["convention"] == "normalised"
+    assert arguments["bins"] == "normalised"
     assert arguments["output_beta"] == arguments["latent_beta"] == 0.6931472  # absent in old files: as the latents
     assert arguments["schedule"]["balance_steps"] == -1
     assert [stage["blocks"] for stage in arguments["bottom_up"]] == [[1, 2], [1]]

@@ -85,10 +85,10 @@ def test_the_normalised_convention_reduces_the_encoder_input_too(run):
     folder, _ = run
     (folder / "hps.json").write_text(json.dumps(HPARAMS | {"dataset": "ffhq_256"}))
     files = [folder / "run-iter-9-model-ema.th"]
-    official = import_checkpoint(files, folder / "hps.json", convention="vdvae")[0]["init_args"]
+    official = import_checkpoint(files, folder / "hps.json", bins="vdvae")[0]["init_args"]
     normalised = import_checkpoint(files, folder / "hps.json")[0]["init_args"]
-    assert (official["bits"], official["input_bits"], official["convention"]) == (5, 8, "vdvae")
-    assert (normalised["bits"], normalised["input_bits"], normalised["convention"]) == (5, 5, "normalised")
+    assert (official["bits"], official["input_bits"], official["bins"]) == (5, 8, "vdvae")
+    assert (normalised["bits"], normalised["input_bits"], normalised["bins"]) == (5, 5, "normalised")
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
@@ -105,7 +105,7 @@ def test_a_published_architecture_is_recognised_by_its_parameters(tmp_path, name
                 key = key.replace(ours, official)
         weights[key] = torch.zeros(()).expand(weight.shape)  # one stored number per tensor
     torch.save(weights, tmp_path / "misnamed-model-ema.th")
-    spec, _ = import_checkpoint([tmp_path / "misnamed-model-ema.th"], convention="vdvae")
+    spec, _ = import_checkpoint([tmp_path / "misnamed-model-ema.th"], bins="vdvae")
     assert spec["init_args"] == network_arguments(PUBLISHED[name])
 
 

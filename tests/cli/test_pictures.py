@@ -99,8 +99,8 @@ def test_an_imported_checkpoint_is_complete_and_says_where_it_came_from(tmp_path
     for key, weight in network.state_dict().items():
         assert torch.equal(loaded.network.state_dict()[key], weight)
     assert f"{sum(p.numel() for p in network.parameters()):,} parameters" in capsys.readouterr().out
-    assert main([*arguments, "--convention", "vdvae"]) == 0
-    assert load(output).network.convention == "vdvae"
+    assert main([*arguments, "--bins", "vdvae"]) == 0
+    assert load(output).network.bins == "vdvae"
 
 
 @pytest.mark.parametrize(

@@ -76,9 +76,9 @@ class Dyadic:
         return self._probs().gather(-1, levels.unsqueeze(-1)).squeeze(-1).log().flatten(1).sum(1).float()
 
     def sample(self) -> Tensor:
-        return self.walk(draw)
+        return self.visit(draw)
 
-    def walk(self, choose: Choose) -> Tensor:
+    def visit(self, choose: Choose) -> Tensor:
         return choose((), self._probs())
 
 

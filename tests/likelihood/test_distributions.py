@@ -61,7 +61,7 @@ def test_mixture_sums_to_one_by_its_conditionals(bits: int) -> None:
         return known(index, probs)
 
     known = Known(levels)
-    walked = distribution.walk(choose)
+    walked = distribution.visit(choose)
     assert torch.equal(walked, levels)
     assert max(sums) < 1e-12
     torch.testing.assert_close(-known.nats, distribution.log_prob(levels), rtol=1e-9, atol=1e-9)
@@ -71,10 +71,10 @@ def test_walk_does_not_depend_on_how_memory_splits_it(monkeypatch: pytest.Monkey
     distribution = mixture(8, size=5)
     levels = distribution.sample()
     whole = Known(levels)
-    distribution.walk(whole)
+    distribution.visit(whole)
     monkeypatch.setattr("zoo.likelihood.mixture._TABLE_ELEMENTS", 256 * 4 * 5 * 2)
     split = Known(levels)
-    distribution.walk(split)
+    distribution.visit(split)
     torch.testing.assert_close(split.costs, whole.costs, rtol=1e-12, atol=1e-12)
 
 
@@ -91,7 +91,7 @@ def test_samples_have_the_probabilities_that_are_priced(bits: int) -> None:
         tables.append(probs.reshape(-1))
         return torch.zeros(probs.shape[:-1], dtype=torch.long)
 
-    one.walk(first)
+    one.visit(first)
     observed = torch.bincount(samples, minlength=2**bits) / count
     error = (tables[0] * (1 - tables[0]) / count).sqrt() + 1 / count
     assert ((observed - tables[0]).abs() / error).max() < 5
@@ -102,7 +102,7 @@ def test_drawing_by_walking_agrees_with_direct_samples() -> None:
     head = torch.randn(1, 20, 1, 1).expand(20_000, -1, -1, -1)
     from zoo.likelihood import draw
 
-    direct, walked = mixture_of(head).sample().double(), mixture_of(head).walk(draw).double()
+    direct, walked = mixture_of(head).sample().double(), mixture_of(head).visit(draw).double()
     assert (direct.mean(0) - walked.mean(0)).abs().max() < 4.0
     torch.testing.assert_close(
         torch.corrcoef(direct[..., 0, 0].T), torch.corrcoef(walked[..., 0, 0].T), atol=0.05, rtol=0
@@ -175,7 +175,7 @@ def test_independent_symbols_cost_what_their_tables_say(distribution: PixelDistr
     assert isinstance(distribution, PixelDistribution)
     levels = distribution.sample()
     known = Known(levels)
-    assert torch.equal(distribution.walk(known), levels)
+    assert torch.equal(distribution.visit(known), levels)
     torch.testing.assert_close(-known.nats.float(), distribution.log_prob(levels))
 
 
@@ -218,12 +218,12 @@ def test_one_coloured_mixture_has_no_coefficients() -> None:
     )
     levels = distribution.sample()
     known = Known(levels)
-    distribution.walk(known)
+    distribution.visit(known)
     assert levels.shape == (2, 1, 4, 4)
     torch.testing.assert_close(-known.nats, distribution.log_prob(levels))
 
 
 def test_only_the_normalised_convention_can_be_coded() -> None:
-    official = LogisticMixture.from_head(torch.randn(1, 10, 2, 2), 5, convention="vdvae")
+    official = LogisticMixture.from_head(torch.randn(1, 10, 2, 2), 5, bins="vdvae")
     with pytest.raises(ValueError, match="normalised"):
-        official.walk(Known(torch.zeros(1, 3, 2, 2, dtype=torch.long)))
+        official.visit(Known(torch.zeros(1, 3, 2, 2, dtype=torch.long)))

@@ -236,7 +236,7 @@ def test_unbounded_mixture_stays_finite_at_extreme_scales():
     head = torch.zeros(1, 20, 2, 2)
     head[:, 2:] = -1e4
     head.requires_grad_()
-    settings = {"channels": 3, "bits": 8, "base": "std", "beta": 0.6931472, "convention": "normalised"}
+    settings = {"channels": 3, "bits": 8, "base": "std", "beta": 0.6931472, "bins": "normalised"}
     mixture = smoothed_mixture(head, min_log_scale=-250.0, **settings)
     cost = -mixture.log_prob(torch.full((1, 3, 2, 2), 100))
     cost.sum().backward()
@@ -256,7 +256,7 @@ def total_mass(mixture, bits):
 def test_smoothed_mixture_sums_to_one_at_every_depth(bits, base, beta):
     head = torch.randn(1, 6, 1, 1).mul(2.0).expand(2**bits, -1, -1, -1)
     settings = {"channels": 1, "bits": bits, "base": base, "beta": beta, "min_log_scale": -7.0}
-    assert total_mass(smoothed_mixture(head, convention="normalised", **settings), bits) == pytest.approx(1, abs=1e-5)
+    assert total_mass(smoothed_mixture(head, bins="normalised", **settings), bits) == pytest.approx(1, abs=1e-5)
 
 
 @pytest.mark.parametrize("bits", [5, 8])
@@ -265,9 +265,9 @@ def test_official_bins_overlap_at_five_bits_only(bits):
     border = (12.5 * 2 ** (8 - bits) - 127.5) / 127.5
     head = torch.tensor([0.0, border, -12.0]).reshape(1, 3, 1, 1).expand(2**bits, -1, -1, -1)
     settings = {"channels": 1, "bits": bits, "base": "logstd", "beta": 1.0, "min_log_scale": -14.0}
-    mass = total_mass(smoothed_mixture(head, convention="efficient_vdvae", **settings), bits)
+    mass = total_mass(smoothed_mixture(head, bins="efficient_vdvae", **settings), bits)
     assert mass == pytest.approx(2.0 if bits == 5 else 1.0, abs=2e-2)
-    assert total_mass(smoothed_mixture(head, convention="normalised", **settings), bits) == pytest.approx(1, abs=1e-3)
+    assert total_mass(smoothed_mixture(head, bins="normalised", **settings), bits) == pytest.approx(1, abs=1e-3)
 
 
 @pytest.mark.parametrize("base", ["std", "logstd"])
@@ -282,7 +282,7 @@ def test_a_starting_scale_prices_flat_images_better_from_the_start(shape, base):
             base=base,
             beta=0.6931472,
             min_log_scale=-7.0,
-            convention="normalised",
+            bins="normalised",
         )
         for head in (torch.zeros_like(bias), bias)
     ]

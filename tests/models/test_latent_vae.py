@@ -53,7 +53,7 @@ def test_terms_are_the_sum_of_groups_latent_and_pixels():
     model = latent_vae()
     terms = model.terms(images())
     assert list(terms.rates) == [layer.name for layer in model.hierarchy.layers] + [LATENT]
-    assert terms.scope == "pixels"
+    assert terms.priced == "pixels"
     assert terms.num_dims == 3 * SIDE * SIDE
     assert all(torch.isfinite(rate).all() and (rate >= 0).all() for rate in terms.rates.values())
 
@@ -61,7 +61,7 @@ def test_terms_are_the_sum_of_groups_latent_and_pixels():
 def test_without_a_pixel_head_only_codes_are_priced():
     model = latent_vae(head=False)
     terms = model.terms(images())
-    assert model.scope == terms.scope == "codes"
+    assert model.priced == terms.priced == "codes"
     assert terms.num_dims == model.latent_dims
     assert (terms.distortion == 0).all()
     with pytest.raises(UserError, match="no pixel distribution"):
@@ -81,7 +81,7 @@ def test_pixel_distribution_sums_to_one_and_agrees_with_its_tables(bits):
         torch.testing.assert_close(probs.sum(-1), torch.ones_like(probs[..., 0]), rtol=0, atol=1e-6)
         return known(index, probs)
 
-    assert torch.equal(pixels.walk(checked), levels)
+    assert torch.equal(pixels.visit(checked), levels)
 
 
 def test_a_model_of_five_bits_sees_five_bits():
@@ -288,11 +288,11 @@ def test_stack_prices_pixels_only_with_its_base():
         heads=[0, 0],
     )
     alone = UpsamplingStack(upsampler, SIDE, pixel_head=PixelHead(3, 8, 1, 2))
-    assert alone.scope == "codes"
+    assert alone.priced == "codes"
     alone.objective(images()).loss.backward()
     whole = UpsamplingStack(upsampler, SIDE, hierarchy(8), PixelHead(3, 8, 1, 2))
     terms = whole.terms(images())
-    assert terms.scope == "pixels"
+    assert terms.priced == "pixels"
     assert [name for name in terms.rates if name.startswith("small")][-1] == "small"
     assert whole.sample(2).shape == (2, 3, SIDE, SIDE)
 
@@ -327,8 +327,8 @@ def test_both_prices_can_be_asked_for_by_name():
     for name in model.estimators():
         torch.manual_seed(0)
         prices[name] = model.terms_with(name, images())
-    assert prices["pixels"].scope == "pixels"
-    assert prices["codes"].scope == "codes"
+    assert prices["pixels"].priced == "pixels"
+    assert prices["codes"].priced == "codes"
     for name, rate in prices["codes"].rates.items():
         assert torch.equal(rate, prices["pixels"].rates[name])
     with pytest.raises(UserError, match="codes"):

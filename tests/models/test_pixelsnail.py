@@ -105,7 +105,7 @@ def test_walk_over_pixels_costs_what_the_parallel_pass_says(bits: int, channels:
     x = torch.randint(0, 256, (2, channels, 4, 3), dtype=torch.uint8)
     label = torch.tensor([1, -1])
     known = Known(to_levels(x, bits))
-    walked = network.ancestral_pass(SamplePrior(), x, label=label).walk(known)
+    walked = network.ancestral_pass(SamplePrior(), x, label=label).visit(known)
     assert torch.equal(walked, known.symbols)
     torch.testing.assert_close(known.nats.float(), network.terms(x, label).nelbo.detach(), rtol=1e-4, atol=1e-3)
 
@@ -120,14 +120,14 @@ def test_decoder_meets_the_very_tables_of_the_encoder() -> None:
         return levels[index]
 
     levels = pixels.sample()
-    pixels.walk(encode)
+    pixels.visit(encode)
     expected = iter(tables)
 
     def decode(index: tuple, probs: torch.Tensor) -> torch.Tensor:
         assert torch.equal(probs, next(expected))
         return levels[index]
 
-    assert torch.equal(pixels.walk(decode), levels)
+    assert torch.equal(pixels.visit(decode), levels)
 
 
 def test_probabilities_of_all_images_sum_to_one() -> None:
@@ -151,7 +151,7 @@ def test_temperature_zero_takes_the_likeliest_code() -> None:
     network = prior("paper")
     torch.nn.init.normal_(network.trunk.final.bias)  # no ties
     drawn = network.distribution(2).scaled(0.0).sample()
-    likeliest = network.distribution(2).walk(lambda _, probs: probs.argmax(-1))
+    likeliest = network.distribution(2).visit(lambda _, probs: probs.argmax(-1))
     assert torch.equal(drawn, likeliest)
 
 

@@ -199,10 +199,10 @@ def test_rate_is_the_price_of_the_codes_and_distortion_that_of_the_pixels(stride
     assert list(terms.rates) == network.autoencoder.names
     for n, site in enumerate(policy.sites):
         known = Known(policy.latents[n])
-        site.prior.walk(known)
+        site.prior.visit(known)
         torch.testing.assert_close(known.nats.float(), terms.rates[site.name].detach(), rtol=1e-4, atol=1e-3)
     known = Known(to_levels(x, bits))
-    pixels.walk(known)
+    pixels.visit(known)
     torch.testing.assert_close(known.nats.float(), terms.distortion.detach(), rtol=1e-4, atol=1e-2)
 
 

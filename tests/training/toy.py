@@ -7,7 +7,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from zoo.likelihood.categorical import Categorical
 from zoo.likelihood.gaussian import DiagonalGaussian
 from zoo.likelihood.latents import LatentPolicy, LatentSite
-from zoo.likelihood.protocols import AncestralModel
+from zoo.likelihood.model import AncestralModel
 from zoo.likelihood.terms import LikelihoodTerms, Objective
 
 SIZE = 4

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from tests.vectors.cases import cases, root
-from zoo.benchmarks.metrics.images import ssim_zero_padded
+from zoo.benchmarks.measures.metrics.images import ssim_zero_padded
 from zoo.checkpoints import build, fit_weights
 from zoo.checkpoints.efficient_vdvae import TORCH_RULES, import_checkpoint
 from zoo.checkpoints.keymap import translate
@@ -47,7 +47,7 @@ def model_of(case, **options):
 @cache
 def golden(case):
     """The imported model, the recorded arrays and the images in our layout."""
-    model = model_of(case, convention="efficient_vdvae")
+    model = model_of(case, bins="efficient_vdvae")
     arrays = Arrays(np.load(case.with_suffix(".npz")))
     pixels = torch.from_numpy(arrays["images_u8"])
     x = pixels * 255 if model.bits == 1 else pixels.permute(0, 3, 1, 2).contiguous()

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from tests.vectors.cases import cases
-from zoo.benchmarks.metrics import (
+from zoo.benchmarks.measures.metrics import (
     frechet_distance,
     inception_score,
     kernel_distance,

@@ -43,7 +43,7 @@ def folder_files(path):
 
 def official(path):
     """Spec and weights under the official conventions."""
-    return import_checkpoint(folder_files(path), path, convention="vdvae")
+    return import_checkpoint(folder_files(path), path, bins="vdvae")
 
 
 @cache

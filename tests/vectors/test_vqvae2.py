@@ -203,8 +203,8 @@ def test_cached_walk_draws_the_recorded_codes(config: Path, level: str) -> None:
         return below.clamp_max(probs.shape[-1] - 1)
 
     distribution = network.distribution(len(uniforms), given(golden))
-    assert torch.equal(distribution.walk(invert), golden["sample_codes"])
-    assert torch.equal(distribution.walk(lambda _, probs: probs.argmax(-1)), golden["greedy_codes"])
+    assert torch.equal(distribution.visit(invert), golden["sample_codes"])
+    assert torch.equal(distribution.visit(lambda _, probs: probs.argmax(-1)), golden["greedy_codes"])
 
 
 @pytest.mark.parametrize("config", CASES)

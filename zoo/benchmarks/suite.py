@@ -112,7 +112,7 @@ def _checkpoint(
     name: str, source: str, folder: Folder, tiles: int, samples: int, advance: Callable[..., Any]
 ) -> Iterator[Line]:
     """Price the test split, code a part of it, draw samples; every result is written as soon as it is there."""
-    from zoo.benchmarks.evaluator import Settings, evaluate, split_loader
+    from zoo.benchmarks.measures.evaluator import Settings, evaluate, split_loader
     from zoo.checkpoints import load
 
     loaded = load(source)
@@ -120,13 +120,13 @@ def _checkpoint(
     loader = split_loader(DATASET, "test", network.image_shape, BATCH)
     with advance(f"{name}: pricing", total=loader.plan.num_samples) as step:
         record = evaluate(network, loader, Settings(), progress=step, config=name, **loaded.described)
-    if tiles and record.scope == "pixels":
+    if tiles and record.priced == "pixels":
         with advance(f"{name}: real files", total=tiles) as step:
             record = _coded(record, loaded, tiles, step)
     target = folder.records / f"{name}.jsonl"
     target.unlink(missing_ok=True)
     store.append(target, record)
-    if samples and record.scope == "pixels":
+    if samples and record.priced == "pixels":
         with advance(f"{name}: samples", total=samples) as step:
             _samples(network, folder.samples / f"{name}.png", samples)
             step(samples)
@@ -135,14 +135,14 @@ def _checkpoint(
 
 def first_tiles(shape: Sequence[int], count: int) -> Any:
     """The first tiles of the test split, (count, C, H, W) uint8."""
-    from zoo.benchmarks.evaluator import split_loader
+    from zoo.benchmarks.measures.evaluator import split_loader
 
     return next(iter(split_loader(DATASET, "test", shape, count)))[0]
 
 
 def _coded(record: Record, loaded: Loaded, tiles: int, step: Callable[[int], None]) -> Record:
     """The record with what real files of the first tiles took; fewer tiles if the model is slow."""
-    from zoo.benchmarks.coding import code_tiles
+    from zoo.benchmarks.measures.coding import code_tiles
 
     done = 0
     for count in sorted({min(16, tiles), tiles}):
@@ -164,7 +164,7 @@ def _samples(network: Any, path: Path, count: int) -> None:
     import torch
     from PIL import Image
 
-    from zoo.benchmarks.baselines import montage
+    from zoo.benchmarks.measures.baselines import montage
 
     if hasattr(network, "coding_steps"):
         network.coding_steps = STEPS
@@ -179,7 +179,7 @@ def _classical(folder: Folder, advance: Callable[..., Any]) -> list[Measurement]
     """What PNG, WebP and, if installed, JPEG XL need for the test split at both depths."""
     from PIL import Image
 
-    from zoo.benchmarks import baselines
+    from zoo.benchmarks.measures import baselines
 
     with advance("classical codecs", total=2 * len(baselines.available())) as step:
         found = baselines.measure_photos(progress=lambda _: step(1))
@@ -195,7 +195,8 @@ def _classical(folder: Folder, advance: Callable[..., Any]) -> list[Measurement]
 
 def _tables(lines: Sequence[Line], folder: Folder, console: Any) -> None:
     """Print the demo's table, and write it with the published numbers as a leaderboard."""
-    from zoo.benchmarks import references, render
+    from zoo.benchmarks import render
+    from zoo.benchmarks.records import references
     from zoo.benchmarks.tables import demo as demo_table
     from zoo.benchmarks.tables import nll
 

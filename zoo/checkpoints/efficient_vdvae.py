@@ -23,7 +23,7 @@ from zoo.checkpoints.flax import flatten, read_flax
 from zoo.checkpoints.keymap import Rule, translate
 from zoo.errors import UserError
 from zoo.files import safe_torch_load
-from zoo.likelihood.levels import Convention
+from zoo.likelihood.levels import Bins
 
 Weights = Literal["ema", "raw"]
 
@@ -77,7 +77,7 @@ _JAX = {
 
 
 def import_checkpoint(
-    files: Sequence[Path], config: Path | None = None, weights: Weights = "ema", convention: Convention = "normalised"
+    files: Sequence[Path], config: Path | None = None, weights: Weights = "ema", bins: Bins = "normalised"
 ) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Read an official checkpoint.
 
@@ -85,7 +85,7 @@ def import_checkpoint(
         files: the checkpoint in any of the forms above; further files may be the archive of the logs or the `.cfg`.
         config: the run's `hparams-<name>.cfg`; None looks beside and among the files.
         weights: the averaged weights, or those of the last step.
-        convention: how the imported model prices levels; "efficient_vdvae" gives the official number.
+        bins: how the imported model prices levels; "efficient_vdvae" gives the official number.
 
     Returns:
         The spec of the network and its weights.
@@ -102,7 +102,7 @@ def import_checkpoint(
             state = _torch_weights(checkpoint, weights, name)
         else:
             state = _jax_weights(checkpoint, weights, name, channels=arguments["image_shape"][0])
-    spec = {"class_path": "zoo.models.EfficientVDVAE", "init_args": {**arguments, "convention": convention}}
+    spec = {"class_path": "zoo.models.EfficientVDVAE", "init_args": {**arguments, "bins": bins}}
     return spec, _with_lazy_biases(spec, state)
 
 

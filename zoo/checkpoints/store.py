@@ -23,6 +23,8 @@ from zoo.files import atomic_path, safe_torch_load
 
 FORMAT = 1
 SHIPPED = Path(__file__).parent / "shipped"
+RENAMED = {"convention": "bins"}
+"""Arguments of networks that had another name when older checkpoints were written."""
 Spec = dict[str, Any]
 
 
@@ -110,6 +112,8 @@ def qualified(node: Any) -> Any:
             node["class_path"] = path if "." in path else f"zoo.models.{path}"
             if not node["class_path"].startswith("zoo."):
                 raise UserError(f"class {path!r}: a checkpoint may only name classes of the zoo (zoo.models....)")
+            arguments = node.get("init_args") or {}
+            node["init_args"] = {RENAMED.get(name, name): value for name, value in arguments.items()}
         return node
     if isinstance(node, (list, tuple)):
         return [qualified(value) for value in node]
@@ -255,7 +259,7 @@ def load(source: str | Path, **overrides: Any) -> Loaded:
 
     Args:
         source: path, run folder, or name of a shipped checkpoint.
-        overrides: arguments of the network to replace, for example `convention="vdvae"`.
+        overrides: arguments of the network to replace, for example `bins="vdvae"`.
 
     Raises:
         UserError: if the file is missing, damaged, or does not fit its own description.

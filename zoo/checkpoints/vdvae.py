@@ -70,7 +70,7 @@ def import_checkpoint(
     config: Path | None = None,
     weights: Literal["ema", "raw"] = "ema",
     published: str | None = None,
-    convention: Literal["normalised", "vdvae"] = "normalised",
+    bins: Literal["normalised", "vdvae"] = "normalised",
 ) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Read an official VDVAE checkpoint.
 
@@ -80,7 +80,7 @@ def import_checkpoint(
             the published architecture that has these parameters.
         weights: which weights to take when both kinds are given.
         published: name of a published architecture, instead of `config`.
-        convention: "normalised" gives a model whose levels sum to one and whose encoder sees what is priced, so that it
+        bins: "normalised" gives a model whose levels sum to one and whose encoder sees what is priced, so that it
             can be coded. "vdvae" gives the official numbers: the official likelihood formula, and 8-bit input to the
             encoder of a 5-bit model.
 
@@ -94,8 +94,8 @@ def import_checkpoint(
     official = _state_dict(file)
     hparams = _hparams(official, file, config, published)
     arguments = network_arguments(hparams)
-    if convention == "normalised":
-        arguments |= {"convention": "normalised", "input_bits": arguments["bits"]}
+    if bins == "normalised":
+        arguments |= {"bins": "normalised", "input_bits": arguments["bits"]}
     spec = {"class_path": "zoo.models.VDVAE", "init_args": arguments}
     return spec, translate(official, rules(hparams), str(file))
 
@@ -203,7 +203,7 @@ def network_arguments(hparams: Mapping[str, Any]) -> dict[str, Any]:
         "image_channels": hparams.get("image_channels", 3),
         "shift": shift,
         "scale": scale,
-        "convention": "vdvae",
+        "bins": "vdvae",
     }
 
 

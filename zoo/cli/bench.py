@@ -70,7 +70,8 @@ def show(
         records: file or folder of records; default: the shipped ones and ./records.
     """
     from zoo.benchmarks import records as store
-    from zoo.benchmarks import references, render, tables
+    from zoo.benchmarks import render, tables
+    from zoo.benchmarks.records import references
     from zoo.files import atomic_path
 
     form = render.choose_format(format, output)

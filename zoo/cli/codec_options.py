@@ -23,12 +23,12 @@ def load_codec(checkpoint: str, steps: int = 0) -> Loaded:
 
     loaded = load(checkpoint)
     network = loaded.network
-    if not isinstance(network, AncestralModel) or network.scope != "pixels":
+    if not isinstance(network, AncestralModel) or network.priced != "pixels":
         raise UserError(f"{checkpoint}: {type(network).__name__} does not price pixels, so it cannot code images")
-    if getattr(network, "convention", "normalised") != "normalised":
+    if getattr(network, "bins", "normalised") != "normalised":
         raise UserError(
-            f"{checkpoint}: convention '{network.convention}' may price more than all levels together; "
-            "import or load it with convention 'normalised' to code"
+            f"{checkpoint}: bins '{network.bins}' may price more than all levels together; "
+            "import or load it with bins 'normalised' to code"
         )
     if steps:
         if not hasattr(network, "coding_steps"):

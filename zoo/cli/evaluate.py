@@ -12,8 +12,8 @@ from torch import Tensor
 from typing_extensions import override
 
 from zoo.benchmarks import records
-from zoo.benchmarks.bits_per_dim import Summary
-from zoo.benchmarks.evaluator import Evaluation, Settings, describe_split
+from zoo.benchmarks.measures.bits_per_dim import Summary
+from zoo.benchmarks.measures.evaluator import Evaluation, Settings, describe_split
 from zoo.checkpoints import store
 from zoo.cli.fit import DATA_SETTINGS
 from zoo.cli.lightning import ZooCLI, option, quiet, without_option
@@ -59,7 +59,7 @@ class Pricing(pl.LightningModule):
         values = {name: nats_to_bits_per_dim(nats, terms.num_dims).tolist() for name, nats in columns.items()}
         first = number * loader.batch_size
         return [
-            {"index": first + row, **{name: value[row] for name, value in values.items()}, "scope": terms.scope}
+            {"index": first + row, **{name: value[row] for name, value in values.items()}, "priced": terms.priced}
             for row in range(len(nelbo))
         ]
 
@@ -120,10 +120,10 @@ def test(argv: list[str]) -> int:
 
 
 def _show(record: Any, target: Path) -> None:
-    unit = "bits/dim" if record.scope == "pixels" else "bits/code"
+    unit = "bits/dim" if record.priced == "pixels" else "bits/code"
     print(
         f"{record.config}: {record.bits_per_dim:.4f} +- {record.standard_error:.4f} {unit} "
-        f"(rate {record.rate:.4f}, distortion {record.distortion:.4f}; {record.bits} bits, {record.convention}, "
+        f"(rate {record.rate:.4f}, distortion {record.distortion:.4f}; {record.bits} bits, {record.bins}, "
         f"{record.estimator}) over {record.images} images of {record.dataset}/{record.split}"
     )
     print(f"record appended to {target}")

@@ -99,7 +99,7 @@ def _best(
     """The samples of a class that a classifier likes best."""
     import torch
 
-    from zoo.benchmarks.rejection import load_classifier, rejection_sample
+    from zoo.benchmarks.measures.rejection import load_classifier, rejection_sample
 
     if label is None:
         raise UserError("--classifier: give the class to draw with --label")

@@ -93,7 +93,7 @@ class _Encode:
 
     def _codes(self, site: LatentSite, codes: Tensor) -> Tensor:
         recorder = Recorder(codes, Region(tuple(codes.shape)))
-        gaussian_free(site.prior).walk(recorder)
+        gaussian_free(site.prior).visit(recorder)
         self.rate += recorder.nats
         self.latent_bits += recorder.nats / np.log(2.0)
         self.pushes.append(recorder.push)
@@ -126,7 +126,7 @@ class _Decode:
             self.latents.append(grid.value(k))
             self.coded.append((grid, k))
         else:
-            self.latents.append(site.prior.walk(_PopCodes(self.stack)))
+            self.latents.append(site.prior.visit(_PopCodes(self.stack)))
             self.coded.append(None)
         return self.latents[-1]
 
@@ -186,7 +186,7 @@ def encode_batch(
     policy = _Encode(plan, batch, stack)
     pixels = model.ancestral_pass(policy, x, len(x))
     recorder = Recorder(to_levels(x, model.bits), Region(tuple(x.shape), sizes))
-    pixels.walk(recorder)
+    pixels.visit(recorder)
     if stack is not None:
         recorder.push(stack)
         for push in reversed(policy.pushes):
@@ -200,7 +200,7 @@ def decode_batch(model: AncestralModel, sizes: list[tuple[int, int]], plan: Plan
     policy = _Decode(plan, batch, stack)
     pixels = model.ancestral_pass(policy, None, len(sizes))
     shape = (len(sizes), *model.image_shape)
-    x = from_levels(pixels.walk(Popper(stack, Region(shape, sizes))), model.bits)
+    x = from_levels(pixels.visit(Popper(stack, Region(shape, sizes))), model.bits)
     if plan.chained and any(coded is not None for coded in policy.coded):
         known = _Posteriors(policy.latents)
         model.ancestral_pass(known, x, len(x))

@@ -1,6 +1,6 @@
 """The vocabulary of the zoo: levels, terms, distributions, sites, policies, models.
 
-Reading order: `terms`, `levels`, `latents`, `protocols`, `walk`, then the distributions.
+Reading order: `terms`, `levels`, `latents`, `model`, `visit`, then the distributions.
 """
 
 from zoo.likelihood.bernoulli import Bernoulli
@@ -22,18 +22,18 @@ from zoo.likelihood.latents import (
     per_image,
     site_kl,
 )
-from zoo.likelihood.levels import Convention, check_bits, from_levels, half_bin, level_values, to_levels
+from zoo.likelihood.levels import Bins, check_bits, from_levels, half_bin, level_values, to_levels
 from zoo.likelihood.mixture import LogisticMixture
-from zoo.likelihood.protocols import AncestralModel, LikelihoodModel, PixelDistribution
-from zoo.likelihood.terms import LikelihoodTerms, Objective, Scope, nats_to_bits_per_dim
-from zoo.likelihood.walk import Choose, Index, Known, draw
+from zoo.likelihood.model import AncestralModel, LikelihoodModel, PixelDistribution
+from zoo.likelihood.terms import LikelihoodTerms, Objective, Priced, nats_to_bits_per_dim
+from zoo.likelihood.visit import Choose, Index, Known, draw
 
 __all__ = [
     "AncestralModel",
     "Bernoulli",
+    "Bins",
     "Categorical",
     "Choose",
-    "Convention",
     "DiagonalGaussian",
     "Given",
     "ImportanceSample",
@@ -48,11 +48,11 @@ __all__ = [
     "PixelDistribution",
     "PointMass",
     "PosteriorThenPrior",
+    "Priced",
     "Recording",
     "Replay",
     "SamplePosterior",
     "SamplePrior",
-    "Scope",
     "Split",
     "check_bits",
     "draw",

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
-from zoo.likelihood.walk import Choose, draw
+from zoo.likelihood.visit import Choose, draw
 
 
 class Bernoulli:
@@ -30,9 +30,9 @@ class Bernoulli:
 
     def sample(self) -> Tensor:
         """(B, C, H, W) int64 levels."""
-        return self.walk(draw)
+        return self.visit(draw)
 
-    def walk(self, choose: Choose) -> Tensor:
-        """Visit all pixels at once; see `zoo.likelihood.walk`."""
+    def visit(self, choose: Choose) -> Tensor:
+        """Visit all pixels at once; see `zoo.likelihood.visit`."""
         one = torch.sigmoid(self.logits.double())
         return choose((), torch.stack([1.0 - one, one], dim=-1))  # (B, C, H, W, 2)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
-from zoo.likelihood.walk import Choose, draw
+from zoo.likelihood.visit import Choose, draw
 
 
 class Categorical:
@@ -30,8 +30,8 @@ class Categorical:
 
     def sample(self) -> Tensor:
         """(B, ...) int64 symbols."""
-        return self.walk(draw)
+        return self.visit(draw)
 
-    def walk(self, choose: Choose) -> Tensor:
-        """Visit all symbols at once; see `zoo.likelihood.walk`."""
+    def visit(self, choose: Choose) -> Tensor:
+        """Visit all symbols at once; see `zoo.likelihood.visit`."""
         return choose((), torch.softmax(self.logits.double(), dim=-1))

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from zoo.likelihood.gaussian import DiagonalGaussian
-from zoo.likelihood.walk import Choose
+from zoo.likelihood.visit import Choose
 
 
 class CodePrior(Protocol):
@@ -29,8 +29,8 @@ class CodePrior(Protocol):
         """(B, ...) int64 codes."""
         ...
 
-    def walk(self, choose: Choose) -> Tensor:
-        """Visit every code; see `zoo.likelihood.walk`."""
+    def visit(self, choose: Choose) -> Tensor:
+        """Visit every code; see `zoo.likelihood.visit`."""
         ...
 
 

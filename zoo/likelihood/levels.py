@@ -14,7 +14,7 @@ from torch import Tensor
 
 from zoo.errors import UserError
 
-Convention = Literal["normalised", "vdvae", "efficient_vdvae"]
+Bins = Literal["normalised", "vdvae", "efficient_vdvae"]
 """How the mass of a level is computed. `normalised`: bins meet, all levels sum to one. The other two are the formulas
 of the official codes, kept to reproduce their numbers; at 5 bits their bins overlap (docs/five_bits.md)."""
 

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
-from zoo.likelihood.levels import Convention, check_bits, half_bin, level_values
+from zoo.likelihood.levels import Bins, check_bits, half_bin, level_values
 from zoo.likelihood.official import efficient_vdvae_log_mass, vdvae_log_mass
-from zoo.likelihood.walk import Choose
+from zoo.likelihood.visit import Choose
 
 # exp(30) still fits float32 with room for products, and a logistic this sharp is a point mass on every grid of levels.
 _SHARPEST, _WIDEST = -30.0, 60.0
@@ -60,7 +60,7 @@ class LogisticMixture:
         log_scales: (B, C, M, H, W) natural logarithm of the scales, clamped from below to `min_log_scale`.
         coefficients: (B, 3, M, H, W) in the order R->G, R->B, G->B, already squashed; None for C = 1.
         bits: depth of the levels it prices, 1 to 8.
-        convention: "normalised" (default; levels sum to one), or the formula of an official code.
+        bins: "normalised" (default; levels sum to one), or the formula of an official code.
         min_log_scale: smallest log-scale. Child (2020) uses -7; Hazami et al. (2022, section 6) lift the bound.
 
     Example:
@@ -76,11 +76,11 @@ class LogisticMixture:
         log_scales: Tensor,
         coefficients: Tensor | None,
         bits: int,
-        convention: Convention = "normalised",
+        bins: Bins = "normalised",
         min_log_scale: float = -7.0,
     ) -> None:
         self.bits = check_bits(bits)
-        self.convention = convention
+        self.bins = bins
         self.min_log_scale = min_log_scale
         self.logits = logits
         self.means = means
@@ -89,7 +89,7 @@ class LogisticMixture:
 
     @classmethod
     def from_head(
-        cls, head: Tensor, bits: int, convention: Convention = "normalised", min_log_scale: float = -7.0
+        cls, head: Tensor, bits: int, bins: Bins = "normalised", min_log_scale: float = -7.0
     ) -> LogisticMixture:
         """Read the 10 M-channel head of the official codes.
 
@@ -98,7 +98,7 @@ class LogisticMixture:
         Args:
             head: (B, 10 M, H, W) network output.
             bits: depth of the levels.
-            convention: see the class.
+            bins: see the class.
             min_log_scale: see the class.
         """
         batch, channels, height, width = head.shape
@@ -108,7 +108,7 @@ class LogisticMixture:
         # (B, 9M, H, W) -> (B, colour, kind, M, H, W)
         rest = head[:, mixtures:].reshape(batch, 3, 3, mixtures, height, width)
         means, log_scales, raw_coefficients = rest.unbind(dim=2)
-        return cls(head[:, :mixtures], means, log_scales, raw_coefficients.tanh(), bits, convention, min_log_scale)
+        return cls(head[:, :mixtures], means, log_scales, raw_coefficients.tanh(), bits, bins, min_log_scale)
 
     @property
     def log_scales(self) -> Tensor:
@@ -155,17 +155,17 @@ class LogisticMixture:
             levels.append(self._nearest_level(mean + scale * noise[:, channel]))
         return torch.stack(levels, dim=1)
 
-    def walk(self, choose: Choose) -> Tensor:
-        """Visit red, green and blue in turn, a block of rows at a time; see `zoo.likelihood.walk`.
+    def visit(self, choose: Choose) -> Tensor:
+        """Visit red, green and blue in turn, a block of rows at a time; see `zoo.likelihood.visit`.
 
         The weights of the components are updated by each known colour, which makes the product of the three tables
         equal to the joint mixture.
 
         Raises:
-            ValueError: under an official convention, whose bins may overlap and so cannot be coded.
+            ValueError: under an official bins, whose bins may overlap and so cannot be coded.
         """
-        if self.convention != "normalised":
-            raise ValueError(f"only the normalised convention can be coded, not {self.convention!r}")
+        if self.bins != "normalised":
+            raise ValueError(f"only the normalised bins can be coded, not {self.bins!r}")
         shape = (self.means.shape[0], self.num_channels, *self.means.shape[3:])
         levels = torch.zeros(shape, dtype=torch.long, device=self.means.device)
         for images, rows in self._blocks():
@@ -189,10 +189,10 @@ class LogisticMixture:
     # -- internals ------------------------------------------------------------------------------------------------
 
     def _log_mass(self, values: Tensor, means: Tensor, levels: Tensor) -> Tensor:
-        """Log-mass per component under the convention, (B, C, M, H, W) nats."""
-        if self.convention == "vdvae":
+        """Log-mass per component under the bins, (B, C, M, H, W) nats."""
+        if self.bins == "vdvae":
             return vdvae_log_mass(values, means, self.raw_log_scales.clamp_min(self.min_log_scale), self.bits)
-        if self.convention == "efficient_vdvae":
+        if self.bins == "efficient_vdvae":
             return efficient_vdvae_log_mass(values, means, self.raw_log_scales, self.bits)
         return bin_log_mass(values - means, self.log_scales, levels, self.bits)
 
@@ -250,6 +250,6 @@ class LogisticMixture:
             self.raw_log_scales[images, :, :, rows].double(),
             None if self.coefficients is None else self.coefficients[images, :, :, rows].double(),
             self.bits,
-            self.convention,
+            self.bins,
             self.min_log_scale,
         )

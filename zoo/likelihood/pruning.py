@@ -15,7 +15,7 @@ from torch import Tensor
 from zoo.likelihood.gaussian import DiagonalGaussian
 from zoo.likelihood.latents import LatentSite, per_image
 from zoo.likelihood.levels import to_levels
-from zoo.likelihood.protocols import AncestralModel
+from zoo.likelihood.model import AncestralModel
 from zoo.likelihood.terms import LikelihoodTerms
 
 Granularity = Literal["dimension", "channel"]

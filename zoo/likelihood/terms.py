@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-Scope = Literal["pixels", "codes"]
+Priced = Literal["pixels", "codes"]
 
 
 def nats_to_bits_per_dim(nats: Tensor, num_dims: int) -> Tensor:
@@ -31,8 +31,8 @@ class LikelihoodTerms:
     Attributes:
         distortion: (B,) nats, -log p(x | z) under the pixel distribution.
         rates: group name -> (B,) nats, KL(posterior || prior) of that group, top group first.
-        num_dims: dimensions of one image, C * H * W (or the number of codes if `scope` is "codes").
-        scope: "pixels" if the terms bound the likelihood of the pixels; "codes" if they price only the codes of a
+        num_dims: dimensions of one image, C * H * W (or the number of codes if `priced` is "codes").
+        priced: "pixels" if the terms bound the likelihood of the pixels; "codes" if they price only the codes of a
             first stage, in which case the number never stands in a bits/dim column.
 
     Example:
@@ -44,7 +44,7 @@ class LikelihoodTerms:
     distortion: Tensor
     rates: Mapping[str, Tensor] = field(default_factory=dict)
     num_dims: int = 1
-    scope: Scope = "pixels"
+    priced: Priced = "pixels"
 
     @property
     def rate(self) -> Tensor:

@@ -12,7 +12,7 @@ from typing_extensions import override
 
 from zoo.likelihood.latents import SamplePosterior
 from zoo.likelihood.levels import from_levels
-from zoo.likelihood.protocols import AncestralModel
+from zoo.likelihood.model import AncestralModel
 
 
 def tile(images: Tensor, columns: int | None = None) -> Tensor:

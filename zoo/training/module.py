@@ -14,7 +14,7 @@ from torch.distributed.fsdp import FullyShardedDataParallel
 from typing_extensions import override
 
 from zoo.errors import UserError
-from zoo.likelihood.protocols import LikelihoodModel
+from zoo.likelihood.model import LikelihoodModel
 from zoo.likelihood.terms import LikelihoodTerms, Objective, nats_to_bits_per_dim
 from zoo.training.averaging import CURRENT, AveragedWeights
 from zoo.training.grids import ImageGrids
@@ -28,19 +28,19 @@ STATE = "zoo_training"
 
 
 def bits_per_dim_log(terms: LikelihoodTerms) -> dict[str, Tensor]:
-    """Every term as a batch mean in bits per dimension (per code where the scope is "codes").
+    """Every term as a batch mean in bits per dimension (per code where codes are priced).
 
     Returns:
         `bits_per_dim` (or `bits_per_code`), `rate`, `distortion` and one `rate/<group>` for each group.
     """
-    nats = {unit_name(terms.scope): terms.nelbo, "rate": terms.rate, "distortion": terms.distortion}
+    nats = {unit_name(terms.priced): terms.nelbo, "rate": terms.rate, "distortion": terms.distortion}
     nats |= {f"rate/{group}": rate for group, rate in terms.rates.items()}
     return {name: nats_to_bits_per_dim(value.detach().float().mean(), terms.num_dims) for name, value in nats.items()}
 
 
-def unit_name(scope: str) -> str:
+def unit_name(priced: str) -> str:
     """Name under which the total is logged: codes of a first stage are never called dimensions."""
-    return "bits_per_dim" if scope == "pixels" else "bits_per_code"
+    return "bits_per_dim" if priced == "pixels" else "bits_per_code"
 
 
 class LitLikelihood(pl.LightningModule):

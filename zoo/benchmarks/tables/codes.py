@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from zoo.benchmarks import records as store
-from zoo.benchmarks.codes import TABLE, measure
+from zoo.benchmarks.measures.codes import TABLE, measure
 from zoo.benchmarks.records import Line, Measurement, of_kind
-from zoo.benchmarks.references import References
+from zoo.benchmarks.records.references import References
 from zoo.benchmarks.render import NOT_PUBLISHED, Column, Section, Table, number, word
 
 METRICS = {"prior_nll": "NLL per code", "mse": "MSE"}

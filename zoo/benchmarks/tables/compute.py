@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from zoo.benchmarks.records import Line
-from zoo.benchmarks.references import Reference, References
+from zoo.benchmarks.records.references import Reference, References
 from zoo.benchmarks.render import NOT_PUBLISHED, Cell, Column, Section, Table, number, word
 
 if TYPE_CHECKING:
-    from zoo.benchmarks.counting import Count
+    from zoo.benchmarks.measures.counting import Count
 
 NOT_COUNTED = "not counted"
 
@@ -29,7 +29,7 @@ def build(
         only: count only files whose name contains this.
         workers: processes to count with; 0 = one per core.
     """
-    from zoo.benchmarks.counting import BYTES_PER_PARAMETER, count_folder
+    from zoo.benchmarks.measures.counting import BYTES_PER_PARAMETER, count_folder
 
     counts = count_folder(Path(configs), only, workers or None)
     sections = [_all_configs(counts)]

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from zoo.benchmarks.records import Line, Measurement, Record, latest, of_kind
-from zoo.benchmarks.references import References
+from zoo.benchmarks.records.references import References
 from zoo.benchmarks.render import NOT_RUN, Cell, Column, Section, Table, number, word
 from zoo.benchmarks.tables.nll import MARKS, experiment_of, label_of, measured_cell
 
@@ -36,8 +36,8 @@ def build(records: Sequence[Line], references: References, *, dataset: str = "ph
         record
         for record in latest(of_kind(records, Record))
         if record.dataset == dataset and record.variant in ("", dataset) and not record.partial
-        if record.split == "test" and record.scope == "pixels" and record.bits in DEPTHS
-        if record.convention == "normalised" and record.estimator != "importance"
+        if record.split == "test" and record.priced == "pixels" and record.bits in DEPTHS
+        if record.bins == "normalised" and record.estimator != "importance"
         if re.fullmatch(rf"[a-z0-9-]+-{dataset}-[1-8]bit", record.config)  # shipped checkpoints, no experiments
     ]
     classical = [

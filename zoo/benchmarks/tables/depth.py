@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from zoo.benchmarks import records as store
-from zoo.benchmarks.depths import free_bits, price_checkpoint, train_all
+from zoo.benchmarks.measures.depths import free_bits, price_checkpoint, train_all
 from zoo.benchmarks.records import Line, Measurement, of_kind
-from zoo.benchmarks.references import References
+from zoo.benchmarks.records.references import References
 from zoo.benchmarks.render import NOT_PUBLISHED, Column, Section, Table, number, word
 from zoo.errors import UserError
 
@@ -159,8 +159,8 @@ def _checkpoints(lines: Sequence[Measurement]) -> list[Section]:
 
 def _plot(lines: Sequence[Measurement], path: str) -> None:
     """Bound, rate, distortion and the official number against depth, of the last group."""
-    from zoo.benchmarks.plot import Line as Curve
-    from zoo.benchmarks.plot import draw_lines
+    from zoo.benchmarks.render.plot import Line as Curve
+    from zoo.benchmarks.render.plot import draw_lines
 
     groups = _groups(lines)
     if not groups:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from zoo.benchmarks.records import Line, Measurement, Record, latest, of_kind
-from zoo.benchmarks.references import Reference, References
+from zoo.benchmarks.records.references import Reference, References
 from zoo.benchmarks.render import NOT_PUBLISHED, Cell, Column, Section, Table, number, word
 
 LAYOUTS = {"tiles": "each tile its own file", "montage": "all tiles in one image"}
@@ -44,7 +44,7 @@ def build(
         save: folder for new records.
     """
     if measure:
-        from zoo.benchmarks.coding import measure_shipped
+        from zoo.benchmarks.measures.coding import measure_shipped
 
         records = [*records, *measure_shipped(only, tiles, steps, save)]
     coded = [record for record in of_kind(records, Record) if record.coded_net is not None]

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from zoo.benchmarks.records import Line, Record, latest, of_kind
-from zoo.benchmarks.references import Reference, References
+from zoo.benchmarks.records.references import Reference, References
 from zoo.benchmarks.render import NOT_PUBLISHED, Cell, Column, Section, Table, number, word
 
 ABLATIONS = {"1a", "1b", "2a", "2b", "5", "7", "8", "9"}
@@ -70,7 +70,7 @@ def build(
     sections: dict[Heading, list[Row]] = {}
     skipped = 0
     for record in latest(of_kind(records, Record)):
-        if record.scope == "codes" or column_of(record.bits, record.dataset) is None:
+        if record.priced == "codes" or column_of(record.bits, record.dataset) is None:
             skipped += 1
             continue
         _add_measured(sections.setdefault(heading_of(record, references), []), record, references)
@@ -130,7 +130,7 @@ def label_of(record: Record) -> str:
         label += f", importance-weighted, {record.importance_samples} samples"
     if record.estimate:
         label += f", {estimate_name(record.estimate)}"
-    if record.convention != "normalised":
+    if record.bins != "normalised":
         label += ", official formula"
     return label
 
@@ -157,7 +157,7 @@ def measured_cell(record: Record | None, references: References, nats: bool = Fa
         scale = record.nats_per_image / record.bits_per_dim if record.bits_per_dim else 0.0
         value, error = record.nats_per_image, record.standard_error * scale
     marks = ["*"] * record.augmented
-    marks += ["†"] * (record.convention != "normalised")
+    marks += ["†"] * (record.bins != "normalised")
     marks += ["§"] * (not references.family(str(record.spec.get("class_path", ""))).paper_prices_pixels)
     marks += ["ᵏ"] * (record.estimator == "importance")
     marks += ["ᵒ"] * record.estimate.startswith("ode")

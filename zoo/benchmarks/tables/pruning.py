@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from zoo.benchmarks import records as store
-from zoo.benchmarks.pruning import measure
+from zoo.benchmarks.measures.pruning import measure
 from zoo.benchmarks.records import Line, Measurement, of_kind
-from zoo.benchmarks.references import References
+from zoo.benchmarks.records.references import References
 from zoo.benchmarks.render import Column, Section, Table, number
 from zoo.errors import UserError
 from zoo.likelihood.pruning import Granularity
@@ -123,8 +123,8 @@ def _section(key: Key, group: dict[float, Measurement]) -> Section:
 
 def _plot(groups: dict[Key, dict[float, Measurement]], path: str) -> None:
     """Bound, distortion and rate against the share kept."""
-    from zoo.benchmarks.plot import Line as Curve
-    from zoo.benchmarks.plot import draw_lines
+    from zoo.benchmarks.render.plot import Line as Curve
+    from zoo.benchmarks.render.plot import draw_lines
 
     if not groups:
         raise UserError("--plot: nothing is measured yet; give --checkpoint CKPT as well")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from zoo.benchmarks import records as store
 from zoo.benchmarks.records import Line, Measurement, of_kind
-from zoo.benchmarks.references import Reference, References
+from zoo.benchmarks.records.references import Reference, References
 from zoo.benchmarks.render import NOT_PUBLISHED, Cell, Column, Section, Table, number, word
 
 TABLE = "quality"
@@ -106,8 +106,8 @@ def _measure(
     seed: int,
 ) -> list[Measurement]:
     """A line for each checkpoint and each file of samples."""
-    from zoo.benchmarks import quality
-    from zoo.benchmarks.metrics import load_extractor
+    from zoo.benchmarks.measures import quality
+    from zoo.benchmarks.measures.metrics import load_extractor
     from zoo.checkpoints import load
 
     network = load_extractor(extractor)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from zoo.benchmarks import records as store
 from zoo.benchmarks.records import Line, Measurement, of_kind
-from zoo.benchmarks.references import References
+from zoo.benchmarks.records.references import References
 from zoo.benchmarks.render import Column, Section, Table, number, word
 from zoo.errors import UserError
 
@@ -86,7 +86,7 @@ def measure(
     """
     import torch
 
-    from zoo.benchmarks.evaluator import describe_split, split_loader
+    from zoo.benchmarks.measures.evaluator import describe_split, split_loader
     from zoo.checkpoints import load
     from zoo.checkpoints.store import experiment_name
     from zoo.models import VDM

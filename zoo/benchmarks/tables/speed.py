@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from zoo.benchmarks.records import Line
-from zoo.benchmarks.references import References
+from zoo.benchmarks.records.references import References
 from zoo.benchmarks.render import Column, Section, Table, number, word
 from zoo.errors import UserError
 
@@ -199,7 +199,7 @@ def configured_networks(source: str, flag: str) -> list[tuple[str, dict[str, Any
     """
     import yaml
 
-    from zoo.benchmarks.counting import networks_of
+    from zoo.benchmarks.measures.counting import networks_of
 
     path = Path(source)
     if not path.is_file():
@@ -212,7 +212,7 @@ def configured_networks(source: str, flag: str) -> list[tuple[str, dict[str, Any
 
 def _flops(spec: dict[str, Any]) -> dict[str, int | None]:
     """FLOPs for one image of each kind of work, counted on the meta device."""
-    from zoo.benchmarks.counting import count_network
+    from zoo.benchmarks.measures.counting import count_network
 
     count = count_network(spec)
     both = None if count.forward is None or count.backward is None else count.forward + count.backward

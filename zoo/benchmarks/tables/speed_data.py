@@ -12,7 +12,7 @@ import h5py
 import numpy as np
 
 from zoo.benchmarks.records import Line
-from zoo.benchmarks.references import References
+from zoo.benchmarks.records.references import References
 from zoo.benchmarks.render import NOT_PUBLISHED, Column, Section, Table, number, word
 
 NOISE_SEED = 0

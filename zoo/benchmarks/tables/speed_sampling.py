@@ -8,7 +8,7 @@ from typing import Any
 
 from zoo.benchmarks import records as store
 from zoo.benchmarks.records import Line, Measurement, of_kind
-from zoo.benchmarks.references import References
+from zoo.benchmarks.records.references import References
 from zoo.benchmarks.render import Cell, Column, Section, Table, number, word
 from zoo.benchmarks.tables.speed import configured_networks, is_configuration
 from zoo.errors import UserError
@@ -77,7 +77,7 @@ def measure_model(name: str, images: int, batch_size: int, steps: int) -> Measur
     """Seconds per 1000 images of one checkpoint."""
     import torch
 
-    from zoo.benchmarks.sampling import seconds_per_thousand
+    from zoo.benchmarks.measures.sampling import seconds_per_thousand
     from zoo.checkpoints import load
     from zoo.models import VDM
 

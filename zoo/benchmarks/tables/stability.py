@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from zoo.benchmarks import records as store
 from zoo.benchmarks.records import Line, Measurement, Record, of_kind
-from zoo.benchmarks.references import Reference, References
+from zoo.benchmarks.records.references import Reference, References
 from zoo.benchmarks.render import NOT_PUBLISHED, Cell, Column, Section, Table, number, word
 
 if TYPE_CHECKING:
-    from zoo.benchmarks.small_runs import Run
+    from zoo.benchmarks.measures.small_runs import Run
 
 LN2 = 0.6931472
 THRESHOLD = 200.0
@@ -112,7 +112,7 @@ def _measure(
     limit: int | None,
 ) -> Measurement:
     """One training and its price on the test split."""
-    from zoo.benchmarks.small_runs import price, train  # Lightning takes seconds to import
+    from zoo.benchmarks.measures.small_runs import price, train  # Lightning takes seconds to import
 
     beta = LN2 if smoothing else 1.0
     run = train(

@@ -23,8 +23,8 @@ from torch.nn import functional as F  # noqa: N812
 from zoo.errors import UserError
 from zoo.likelihood.bernoulli import Bernoulli
 from zoo.likelihood.latents import LatentPolicy, SamplePosterior
-from zoo.likelihood.levels import Convention, check_bits, level_values, to_levels
-from zoo.likelihood.protocols import AncestralModel, PixelDistribution
+from zoo.likelihood.levels import Bins, check_bits, level_values, to_levels
+from zoo.likelihood.model import AncestralModel, PixelDistribution
 from zoo.likelihood.terms import LikelihoodTerms, Objective
 from zoo.models.efficient_vdvae.blocks import (
     Cell,
@@ -63,7 +63,7 @@ class EfficientVDVAE(AncestralModel):
         output_beta: gradient smoothing of the mixture scales.
         min_log_scale: lower limit of the mixture's log scale; -7 is the paper's "bounded", -14 (5 bits) and -250
             (8 bits) its "unbounded".
-        convention: how a level's mass is computed; "efficient_vdvae" gives the official numbers.
+        bins: how a level's mass is computed; "efficient_vdvae" gives the official numbers.
         residual_posterior: posterior relative to the prior (in no published configuration).
         zero_prior: start with priors that ignore the state above.
         stable_init: scale the last convolution of residual blocks by 1 / sqrt(layers).
@@ -96,7 +96,7 @@ class EfficientVDVAE(AncestralModel):
         output_scale: ScaleBase = "std",
         output_beta: float = LN2,
         min_log_scale: float = -250.0,
-        convention: Convention = "normalised",
+        bins: Bins = "normalised",
         residual_posterior: bool = False,
         zero_prior: bool = False,
         stable_init: bool = True,
@@ -115,7 +115,7 @@ class EfficientVDVAE(AncestralModel):
         channels, height, width = image_shape
         self.image_shape = (channels, height, width)
         self.bits = check_bits(bits)
-        self.mixtures, self.pad, self.convention = mixtures, pad, convention
+        self.mixtures, self.pad, self.bins = mixtures, pad, bins
         self.output_scale, self.output_beta, self.min_log_scale = output_scale, output_beta, min_log_scale
         self.schedule = KLSchedule(**schedule) if isinstance(schedule, Mapping) else schedule or KLSchedule()
         self._check(ups, downs)
@@ -240,7 +240,7 @@ class EfficientVDVAE(AncestralModel):
             base=self.output_scale,
             beta=self.output_beta,
             min_log_scale=self.min_log_scale,
-            convention=self.convention,
+            bins=self.bins,
         )
 
     def ancestral_pass(

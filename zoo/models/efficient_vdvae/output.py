@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from zoo.likelihood.levels import Convention, level_values
+from zoo.likelihood.levels import Bins, level_values
 from zoo.likelihood.mixture import LogisticMixture
 from zoo.likelihood.official import efficient_vdvae_log_mass
 from zoo.models.efficient_vdvae.blocks import ScaleBase, log_softplus
@@ -34,7 +34,7 @@ def smoothed_mixture(
     base: ScaleBase,
     beta: float,
     min_log_scale: float,
-    convention: Convention,
+    bins: Bins,
 ) -> LogisticMixture:
     """Raw output of the network -> distribution over levels.
 
@@ -48,7 +48,7 @@ def smoothed_mixture(
             `min_log_scale`, times beta is the log scale.
         beta: gradient smoothing.
         min_log_scale: see `base`.
-        convention: see `zoo.likelihood.levels.Convention`.
+        bins: see `zoo.likelihood.levels.Bins`.
 
     Returns:
         The mixture over (B, C, H, W).
@@ -64,9 +64,9 @@ def smoothed_mixture(
     else:
         log_scales = beta * raw.clamp_min(min_log_scale)
         min_log_scale = beta * min_log_scale
-    unusual = convention == "efficient_vdvae" and base == "logstd" and beta != 1.0
+    unusual = bins == "efficient_vdvae" and base == "logstd" and beta != 1.0
     mixture = (_OfficialLogStd if unusual else LogisticMixture)(
-        logits, groups[:, :, 0], log_scales, coefficients, bits, convention, min_log_scale
+        logits, groups[:, :, 0], log_scales, coefficients, bits, bins, min_log_scale
     )
     if isinstance(mixture, _OfficialLogStd):
         mixture.beta = beta

@@ -23,7 +23,7 @@ from zoo.likelihood.gaussian import DiagonalGaussian
 from zoo.likelihood.latents import LatentPolicy, LatentSite, SamplePosterior, SamplePrior
 from zoo.likelihood.levels import check_bits, from_levels, level_values, to_levels
 from zoo.likelihood.manipulation import GuidedPrior, Named
-from zoo.likelihood.protocols import AncestralModel, PixelDistribution
+from zoo.likelihood.model import AncestralModel, PixelDistribution
 from zoo.likelihood.terms import LikelihoodTerms, Objective
 from zoo.models.latent_vae.autoencoder import to_uint8
 from zoo.models.latent_vae.balance import RateSchedule, SpectralPenalty, balance_weights
@@ -104,7 +104,7 @@ class LatentVAE(AncestralModel):
             raise UserError("train: 'pixels' needs a pixel_head; add one or train 'hierarchy'")
         self.bits = check_bits(bits)
         self.image_shape = (first_stage.image_channels, image_size, image_size)
-        self.scope = "codes" if pixel_head is None or price == "codes" else "pixels"
+        self.priced = "codes" if pixel_head is None or price == "codes" else "pixels"
         self.first_stage, self.hierarchy, self.pixel_head = first_stage, hierarchy, pixel_head
         self.sigma_q, self.spectral_weight, self.trained = sigma_q, spectral_weight, train
         self.register_buffer("shift", torch.tensor(math.nan if shift is None else shift))
@@ -210,7 +210,7 @@ class LatentVAE(AncestralModel):
 
     def terms(self, x: Tensor, label: Tensor | None = None) -> LikelihoodTerms:
         """Price of the pixels, or of the latent code if there is no pixel head; see `LikelihoodModel.terms`."""
-        return super().terms(x, label) if self.scope == "pixels" else self.code_terms(x, label)
+        return super().terms(x, label) if self.priced == "pixels" else self.code_terms(x, label)
 
     default_estimator = ""
 
@@ -237,7 +237,7 @@ class LatentVAE(AncestralModel):
 
     def _code_terms(self, policy: SamplePosterior) -> LikelihoodTerms:
         nothing = torch.zeros_like(policy.rates[LATENT])
-        return LikelihoodTerms(nothing, policy.rates, num_dims=self.latent_dims, scope="codes")
+        return LikelihoodTerms(nothing, policy.rates, num_dims=self.latent_dims, priced="codes")
 
     def objective(self, x: Tensor, label: Tensor | None = None, step: int = 0) -> Objective:
         """Balanced KLs and the KL-form reconstruction in nats per latent dimension; plus the pixels' price per pixel.

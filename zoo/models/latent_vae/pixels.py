@@ -14,7 +14,7 @@ from torch.nn import functional as F  # noqa: N812
 from zoo.errors import UserError
 from zoo.likelihood.levels import half_bin, to_levels
 from zoo.likelihood.mixture import LogisticMixture
-from zoo.likelihood.walk import Choose
+from zoo.likelihood.visit import Choose
 from zoo.models.latent_vae.blocks import scaled_xavier_
 
 
@@ -112,6 +112,6 @@ class Decoded:
             "this latent VAE has no pixel distribution, so it prices codes only; fit one with model.network.pixel_head"
         )
 
-    def walk(self, choose: Choose) -> NoReturn:
+    def visit(self, choose: Choose) -> NoReturn:
         """Refuses, like `log_prob`."""
         self.log_prob(self.images)

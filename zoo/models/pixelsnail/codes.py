@@ -100,9 +100,9 @@ class AutoregressiveCodes:
 
     def sample(self) -> Tensor:
         """(B, H, W) codes."""
-        return self.walk(draw)
+        return self.visit(draw)
 
-    def walk(self, choose: Choose) -> Tensor:
+    def visit(self, choose: Choose) -> Tensor:
         """Visit every code in raster order; tables are (B, K), indices `(slice(None), row, column)`."""
         height, width = self.prior.grid
         with torch.inference_mode():
@@ -140,7 +140,7 @@ class CodePrior(LikelihoodModel):
     """
 
     bits = 8
-    scope = "codes"
+    priced = "codes"
     progress: Progress | None = None
 
     def __init__(
@@ -204,7 +204,7 @@ class CodePrior(LikelihoodModel):
         """Price flat codes (B, n); the unit `dim` is one code of this level."""
         *upper, codes = self.split(x)
         nats = -self.distribution(len(x), upper, label).log_prob(codes)
-        return LikelihoodTerms(torch.zeros_like(nats), {self.name: nats}, self.grid[0] * self.grid[1], scope="codes")
+        return LikelihoodTerms(torch.zeros_like(nats), {self.name: nats}, self.grid[0] * self.grid[1], priced="codes")
 
     def objective(self, x: Tensor, label: Tensor | None = None, step: int = 0) -> Objective:
         """Mean cross-entropy in nats per code."""

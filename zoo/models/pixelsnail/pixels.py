@@ -47,9 +47,9 @@ class AutoregressivePixels:
 
     def sample(self) -> Tensor:
         """(B, C, H, W) levels."""
-        return self.walk(draw)
+        return self.visit(draw)
 
-    def walk(self, choose: Choose) -> Tensor:
+    def visit(self, choose: Choose) -> Tensor:
         """Visit every level in raster order; tables are (B, V), indices `(slice(None), channel, row, column)`."""
         channels, height, width = self.network.image_shape
         with torch.inference_mode():
@@ -74,7 +74,7 @@ class AutoregressivePixels:
                 table = torch.softmax(table.clamp_min(1e-300).log() / max(self.temperature, 1e-6), -1)
             return choose((images, channel, row, column), table).view(-1, 1, 1)
 
-        return self.network.mixture(head[:, :, None, None]).walk(here)[:, :, 0, 0]
+        return self.network.mixture(head[:, :, None, None]).visit(here)[:, :, 0, 0]
 
 
 class PixelSNAIL(AncestralModel):

@@ -17,9 +17,9 @@ from torch import Tensor
 
 from zoo.errors import UserError
 from zoo.likelihood.latents import LatentPolicy
-from zoo.likelihood.levels import Convention, check_bits, from_levels, to_levels
+from zoo.likelihood.levels import Bins, check_bits, from_levels, to_levels
 from zoo.likelihood.mixture import LogisticMixture
-from zoo.likelihood.protocols import AncestralModel
+from zoo.likelihood.model import AncestralModel
 from zoo.likelihood.terms import Objective
 from zoo.models.vdvae.layers import Decoder, DecoderStage, Encoder, EncoderStage, Layout, convolution
 
@@ -43,7 +43,7 @@ class VDVAE(AncestralModel):
         image_channels: 3 or 1.
         shift: added to the 8-bit pixel value before it enters the encoder.
         scale: then multiplied by this.
-        convention: how the mass of a level is computed; "vdvae" is the official formula.
+        bins: how the mass of a level is computed; "vdvae" is the official formula.
         posterior_gain: factor on the initial weights that make the posterior's means. Officially 1, which makes them so
             small that fine latents carry nothing until late in training; short trainings want more.
         posterior_reach: largest distance of a posterior's mean from the prior's, in the prior's standard deviations;
@@ -75,7 +75,7 @@ class VDVAE(AncestralModel):
         image_channels: int = 3,
         shift: float = -127.5,
         scale: float = 1 / 64,
-        convention: Convention = "normalised",
+        bins: Bins = "normalised",
         posterior_gain: float = 1.0,
         posterior_reach: float | None = None,
         kl_warmup_steps: int = 0,
@@ -92,7 +92,7 @@ class VDVAE(AncestralModel):
         self.bits = check_bits(bits)
         self.input_bits = self.bits if input_bits is None else check_bits(input_bits)
         self.image_shape = (image_channels, image_size, image_size)
-        self.shift, self.scale, self.convention = shift, scale, convention
+        self.shift, self.scale, self.bins = shift, scale, bins
         self.kl_warmup_steps = kl_warmup_steps
         self.checkpoint_activations = checkpoint_activations
         self.encoder = Encoder(encoder, layout, image_channels)
@@ -132,9 +132,9 @@ class VDVAE(AncestralModel):
         seen = None if x is None else self.encode(x)
         head = self.decode(policy, seen, n if x is None else len(x))
         if self.image_shape[0] == 3:
-            return LogisticMixture.from_head(head, self.bits, self.convention)
+            return LogisticMixture.from_head(head, self.bits, self.bins)
         logits, means, log_scales = head.chunk(3, dim=1)  # (B, 3M, H, W) -> three times (B, M, H, W)
-        return LogisticMixture(logits, means.unsqueeze(1), log_scales.unsqueeze(1), None, self.bits, self.convention)
+        return LogisticMixture(logits, means.unsqueeze(1), log_scales.unsqueeze(1), None, self.bits, self.bins)
 
     def objective(self, x: Tensor, label: Tensor | None = None, step: int = 0) -> Objective:
         """The negative ELBO in nats per dimension; during the warm-up the rates weigh less than they cost."""

@@ -1,0 +1,107 @@
+"""Real files of a model beside the estimate for the same images, as fields of a record."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from zoo.benchmarks import records as store
+from zoo.benchmarks.measures.evaluator import Evaluation, Settings, SeveralEstimators, evaluate, split_loader
+from zoo.benchmarks.records import Line
+from zoo.checkpoints.store import Loaded, load
+from zoo.errors import UserError, closest
+from zoo.likelihood import AncestralModel
+
+ENDLESS = 1 << 20  # tiles
+PASSES = 4  # draws of the estimate that the files are held against
+
+
+def code_tiles(loaded: Loaded, tiles: Tensor, steps: int = 0, batch_size: int = 16) -> dict[str, Any]:
+    """Encode tiles, decode them, and price the same tiles.
+
+    Args:
+        loaded: a checkpoint.
+        tiles: (N, C, H, W) uint8 of the model's size.
+        steps: number of steps of a model that has the choice; the estimate is then that of the same number.
+        batch_size: tiles coded at once.
+
+    Returns:
+        The fields `coded_*`, `encode_rate`, `decode_rate` and `note` of a record.
+
+    Raises:
+        UserError: the model cannot code, or a decoded tile differs from the original.
+    """
+    from zoo.codec import measure
+
+    if not isinstance(loaded.network, AncestralModel):
+        raise UserError(f"{type(loaded.network).__name__} has no ancestral pass")
+    stepped = steps > 0 and hasattr(loaded.network, "coding_steps")
+    if stepped:
+        loaded = load(loaded.path, **{**loaded.spec["init_args"], "coding_steps": steps})
+    # With many steps the initial bits of one batch exceed all tiles here; a plan that avoids them would cost net bits.
+    found = measure(loaded.network, loaded.identity, tiles, batch_size=batch_size, horizon=ENDLESS if stepped else None)
+    if not found.exact:
+        raise UserError("a decoded tile differs from the original")
+    expected = estimate(loaded.network, tiles, steps)
+    name = f"{loaded.path.stem}: files are those of the {steps}-step model, whose estimate is {expected:.3f} bits/dim."
+    return {
+        "note": name if stepped else "",
+        "coded_net": found.report.net,
+        "coded_gross": found.report.gross,
+        "coded_images": found.images,
+        "coded_estimate": expected,
+        "coded_bound": found.report.bound,
+        "encode_rate": found.images / found.encode_seconds,
+        "decode_rate": found.images / found.decode_seconds,
+    }
+
+
+def estimate(network: AncestralModel, tiles: Tensor, steps: int = 0) -> float:
+    """Bits/dim of these tiles by the evaluator, averaged over several draws."""
+    several = steps > 0 and hasattr(network, "coding_steps") and isinstance(network, SeveralEstimators)
+    evaluation = Evaluation(network, Settings(PASSES, estimator=f"steps-{steps}" if several else ""))
+    for number, batch in enumerate(tiles.split(32)):
+        evaluation.update(batch, None, number)
+    return evaluation.summary().bits_per_dim
+
+
+def measure_shipped(only: str, tiles: int, steps: int, folder: str) -> list[Line]:
+    """Price and code the bundled test photographs with every shipped checkpoint; append the records.
+
+    Args:
+        only: checkpoints whose name contains this.
+        tiles: code only the first so many; 0 = all.
+        steps: of models that have the choice.
+        folder: where the records go.
+    """
+    from zoo.benchmarks.measures.baselines import measure_photos
+    from zoo.checkpoints.store import names
+
+    chosen = [name for name in names() if only in name]
+    if not chosen:
+        raise UserError(f"--only {only}: no shipped checkpoint has that in its name; {closest(only, names())}")
+    found: list[Line] = []
+    for name in chosen:
+        loaded = load(name)
+        network: Any = loaded.network
+        if network.priced != "pixels":
+            continue
+        loader = split_loader("photos", "test", network.image_shape, 32)
+        record = evaluate(network, loader, config=name, **loaded.described)
+        count = min(tiles or record.images, record.images)
+        x = next(iter(split_loader("photos", "test", network.image_shape, count)))[0]
+        try:
+            record = dataclasses.replace(record, **code_tiles(loaded, x, steps))
+        except UserError as error:
+            record = dataclasses.replace(record, note=f"{name}: not coded, {error}")
+        store.append(Path(folder) / f"{name}.jsonl", record)
+        print(f"{name}: estimate {record.coded_estimate}, coded {record.coded_net}", file=sys.stderr)
+        found.append(record)
+    for line in measure_photos():
+        store.append(Path(folder) / "classical.jsonl", line)
+        found.append(line)
+    return found

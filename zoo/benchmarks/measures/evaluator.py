@@ -1,0 +1,398 @@
+"""The one evaluator: every image of a split once, noise fixed by (seed, pass, batch), sums that no partition changes.
+
+Any number of processes gives the same record to the last bit, because the batches are numbered over the whole split
+and dealt out whole, each batch gets its own noise, and the sums are exact (see `zoo.benchmarks.measures.bits_per_dim`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from zoo.benchmarks import records
+from zoo.benchmarks.measures.bits_per_dim import BitsPerDim, Summary
+from zoo.benchmarks.records import Record, references
+from zoo.checkpoints.store import weights_digest
+from zoo.errors import UserError
+from zoo.likelihood import AncestralModel, ImportanceSample, LikelihoodModel, LikelihoodTerms, to_levels
+from zoo.likelihood.latents import importance_weighted
+
+
+@dataclass(frozen=True)
+class Split:
+    """Which images were priced, in the fields of a record."""
+
+    dataset: str
+    variant: str
+    split: str
+    digest: str
+    resolution: int
+    images: int
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How an image is priced.
+
+    Attributes:
+        passes: independent draws of the noise, averaged per image.
+        importance_samples: K > 1 gives the importance-weighted bound with K samples in every pass.
+        seed: of all noise.
+        estimator: one of the model's own estimators (see `SeveralEstimators`); empty for the one it trains with.
+    """
+
+    passes: int = 1
+    importance_samples: int = 0
+    seed: int = 0
+    estimator: str = ""
+
+    def __post_init__(self) -> None:
+        if self.passes < 1:
+            raise UserError(f"passes={self.passes}: expected at least 1")
+        if self.importance_samples < 0:
+            raise UserError(f"importance_samples={self.importance_samples}: expected 0 (plain bound) or more")
+        if self.estimator and self.weighted:
+            raise UserError(f"importance_samples={self.importance_samples} with estimator={self.estimator}: choose one")
+
+    @property
+    def weighted(self) -> bool:
+        """Whether importance weights tighten the bound; one sample would give the ELBO again."""
+        return self.importance_samples > 1
+
+
+@runtime_checkable
+class SeveralEstimators(Protocol):
+    """A model that prices images in more than one way; `terms` is the one named by `default_estimator`."""
+
+    default_estimator: str
+
+    def estimators(self) -> Mapping[str, str]:
+        """Name -> what the number is."""
+        ...
+
+    def terms_with(self, estimator: str, x: Tensor, label: Tensor | None = None) -> LikelihoodTerms:
+        """As `terms`, by the named estimator."""
+        ...
+
+
+class Evaluation:
+    """Prices batches one by one and turns the sums into a record.
+
+    `evaluate` drives it over a loader; a trainer's test loop can drive it as well.
+
+    Args:
+        network: the model; it is put into eval mode.
+        settings: passes, importance samples, seed.
+    """
+
+    def __init__(self, network: LikelihoodModel, settings: Settings = Settings()) -> None:
+        if settings.weighted and not isinstance(network, AncestralModel):
+            raise UserError(
+                f"importance_samples={settings.importance_samples}: {type(network).__name__} has no latents to weight; "
+                "use passes instead"
+            )
+        if settings.estimator and not isinstance(network, SeveralEstimators):
+            raise UserError(f"estimator={settings.estimator}: {type(network).__name__} has only one; leave it out")
+        self.network = network.eval()
+        self.settings = settings
+        self.metric: BitsPerDim | None = None
+        self.num_dims = 0
+        self.priced = network.priced
+        self.started = time.perf_counter()
+
+    def update(self, x: Tensor, label: Tensor | None, global_batch: int) -> None:
+        """Price a batch.
+
+        Args:
+            x: (B, C, H, W) uint8.
+            label: (B,) int64, -1 = none.
+            global_batch: number of the batch over the whole split; fixes the noise.
+        """
+        terms, bounds = self._draws(x, label, global_batch)
+        nelbo = bounds.mean(dim=0)  # (passes, B) -> (B,)
+        if not bool(torch.isfinite(nelbo).all()):
+            row = int((~torch.isfinite(nelbo)).nonzero()[0])
+            raise UserError(
+                f"image {row} of batch {global_batch} has a cost of {float(nelbo[row])}; the weights are damaged or "
+                "the model diverged in training"
+            )
+        variance = bounds.var(dim=0) / len(bounds) if len(bounds) > 1 else None
+        self._metric(terms).update(terms, nelbo, variance)
+
+    def price(self, x: Tensor, label: Tensor | None, global_batch: int) -> tuple[LikelihoodTerms, Tensor]:
+        """Terms averaged over passes, and the (B,) nats to report; the caller's random numbers stay as they were."""
+        terms, bounds = self._draws(x, label, global_batch)
+        return terms, bounds.mean(dim=0)  # (passes, B) -> (B,)
+
+    def _draws(self, x: Tensor, label: Tensor | None, global_batch: int) -> tuple[LikelihoodTerms, Tensor]:
+        """Terms averaged over passes, and the (passes, B) nats of every pass."""
+        devices = [x.device] if x.device.type == "cuda" else []
+        every: list[LikelihoodTerms] = []
+        bounds: list[Tensor] = []
+        with torch.no_grad(), torch.random.fork_rng(devices=devices):
+            for number in range(self.settings.passes):
+                torch.manual_seed(noise_seed(self.settings.seed, number, global_batch))
+                if self.settings.weighted:
+                    terms, bound = _weighted(self.network, x, label, self.settings.importance_samples)
+                else:
+                    terms = _double(self._terms(x, label))
+                    bound = terms.nelbo
+                every.append(terms)
+                bounds.append(bound)
+        return mean_terms(every), torch.stack(bounds)
+
+    def _terms(self, x: Tensor, label: Tensor | None) -> LikelihoodTerms:
+        if self.settings.estimator and isinstance(self.network, SeveralEstimators):
+            return self.network.terms_with(self.settings.estimator, x, label)
+        return self.network.terms(x, label)
+
+    def _metric(self, terms: LikelihoodTerms) -> BitsPerDim:
+        """The metric, made when the first batch has shown the groups."""
+        if self.metric is None:
+            self.metric = BitsPerDim(list(terms.rates)).to(terms.distortion.device)
+            self.num_dims, self.priced = terms.num_dims, terms.priced
+        return self.metric
+
+    def summary(self, example: Callable[[], tuple[Tensor, Tensor | None]] | None = None) -> Summary:
+        """Means over all images of all processes.
+
+        Args:
+            example: a batch to learn the groups' names from, for a process that was dealt none; it is not counted.
+        """
+        if self.metric is None and example is not None:
+            terms, _ = self.price(*example(), 0)
+            rates = {name: rate[:0] for name, rate in terms.rates.items()}
+            nothing = LikelihoodTerms(terms.distortion[:0], rates, terms.num_dims, terms.priced)
+            self._metric(terms).update(nothing)
+        if self.metric is None:
+            raise UserError("no image was priced: the split is empty")
+        return self.metric.compute()
+
+    def record(self, split: Split, batch_size: int, summary: Summary, **identity: Any) -> Record:
+        """The record of a finished evaluation.
+
+        Args:
+            split: what was priced; its number of images must equal the number priced.
+            batch_size: images per batch, part of what fixes the noise.
+            summary: from `summary`.
+            identity: `config`, `checkpoint`, `augmented`, `spec` and `note` of the record.
+
+        Raises:
+            UserError: images were missed or priced twice.
+        """
+        if summary.images != split.images:
+            raise UserError(
+                f"{split.dataset}/{split.split}: {summary.images} images priced, the split has {split.images}; each "
+                "must be priced once, so no record is written"
+            )
+        spec = dict(identity.get("spec") or {"class_path": type(self.network).__qualname__, "init_args": {}})
+        given = {name: value for name, value in identity.items() if name != "spec" and value is not None}
+        estimator = "importance" if self.settings.weighted else "bound" if summary.rates else "exact"
+        return Record(
+            model=references.load().family(spec["class_path"]).name,
+            weights=weights_digest(self.network.state_dict()),
+            parameters=sum(parameter.numel() for parameter in self.network.parameters()),
+            spec=spec,
+            dataset=split.dataset,
+            variant=split.variant,
+            split=split.split,
+            dataset_digest=split.digest,
+            resolution=split.resolution,
+            images=summary.images,
+            num_dims=self.num_dims,
+            bits=self.network.bits,
+            bins=getattr(self.network, "bins", "normalised"),
+            priced=self.priced,
+            estimator=estimator,
+            estimate=self.settings.estimator or getattr(self.network, "default_estimator", ""),
+            passes=self.settings.passes,
+            importance_samples=self.settings.importance_samples if self.settings.weighted else 0,
+            seed=self.settings.seed,
+            batch_size=batch_size,
+            bits_per_dim=summary.bits_per_dim,
+            standard_error=summary.standard_error,
+            draw_error=summary.draw_error,
+            nats_per_image=summary.nats_per_image,
+            rate=summary.rate,
+            distortion=summary.distortion,
+            rates=dict(summary.rates),
+            seconds=round(time.perf_counter() - self.started, 3),
+            **{"config": spec["class_path"].rpartition(".")[2], **given},
+            **records.stamp(),
+        )
+
+
+class EvaluationLoader(Protocol):
+    """What `evaluate` needs of a loader; `zoo.data.loading.BatchLoader` over an evaluation plan is one."""
+
+    reader: Any
+    plan: Any
+    batch_size: int
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]: ...
+
+    def __len__(self) -> int: ...
+
+
+def evaluate(
+    network: LikelihoodModel,
+    loader: EvaluationLoader,
+    settings: Settings = Settings(),
+    *,
+    progress: Callable[[int], None] | None = None,
+    **identity: Any,
+) -> Record:
+    """Price every image of a split once.
+
+    Args:
+        network: the model, on the device to use.
+        loader: whole split, or this process's share of it.
+        settings: passes, importance samples, seed.
+        progress: called with the number of images after each batch.
+        identity: `config`, `checkpoint`, `augmented`, `spec` and `note` for the record.
+
+    Returns:
+        The record; the same in every process but for date, hardware and seconds.
+    """
+    split = describe_split(loader)
+    evaluation = Evaluation(network, settings)
+    device = next(iter(network.parameters()), torch.zeros(())).device
+    for position, (x, label) in enumerate(loader):
+        evaluation.update(x.to(device), label.to(device), loader.plan.global_batch(position))
+        if progress is not None:
+            progress(len(x))
+
+    def example() -> tuple[Tensor, Tensor]:
+        x, label = loader.reader.__getitems__(loader.plan.request(0, -loader.plan.rank))
+        return x[:1].to(device), label[:1].to(device)
+
+    return evaluation.record(split, loader.batch_size, evaluation.summary(example), **identity)
+
+
+def describe_split(loader: EvaluationLoader) -> Split:
+    """Dataset, variant, split, digest and number of images of a loader."""
+    from zoo.data.packed import describe
+
+    images = loader.reader.images
+    info = describe(images.path)
+    variant = info.variant if len(images) == images.info.shape[0] else f"{info.variant}-first{len(images)}"
+    if loader.plan.binarise_seed is not None:
+        variant += "-binarised"
+    return Split(
+        dataset=info.name,
+        variant=variant,
+        split=images.split_name,
+        digest=images.info.sha256,
+        resolution=loader.plan.window.size[0],
+        images=loader.plan.num_samples,
+    )
+
+
+def evaluate_checkpoint(
+    source: str | Path,
+    dataset: str = "photos",
+    split: str = "test",
+    settings: Settings = Settings(),
+    *,
+    batch_size: int = 32,
+    limit: int | None = None,
+    progress: Callable[[int], None] | None = None,
+    **overrides: Any,
+) -> Record:
+    """Load a checkpoint and price a split with it; windows of the model's size tile larger images.
+
+    Args:
+        source: path or shipped name.
+        dataset: name or path, as `zoo fit` takes it.
+        split: "train", "val" or "test".
+        settings: passes, importance samples, seed.
+        batch_size: images per batch.
+        limit: price only the first so many images of the file (noted in the record).
+        progress: called with the number of images after each batch.
+        overrides: arguments of the network to replace, for example `bins="vdvae"`.
+    """
+    from zoo.checkpoints import load
+
+    loaded = load(source, **overrides)
+    loader = split_loader(dataset, split, loaded.network.image_shape, batch_size, limit)
+    return evaluate(
+        loaded.network,
+        loader,
+        settings,
+        progress=progress,
+        config=loaded.path.stem,
+        checkpoint=loaded.path.name,
+        spec=loaded.spec,
+        note=f"first {limit} images of the file only" if limit else None,
+    )
+
+
+def split_loader(
+    dataset: str, split: str, image_shape: Sequence[int], batch_size: int, limit: int | None = None
+) -> EvaluationLoader:
+    """Loader of a whole split in this process, cut into windows of a model's size."""
+    from zoo.data.loading import BatchLoader, BatchReader
+    from zoo.data.locate import locate
+    from zoo.data.packed import PackedSplit
+    from zoo.data.plans import EvaluationPlan, Window
+
+    images = PackedSplit(locate(dataset), split, limit)
+    channels, height, width = image_shape
+    if images.channels != channels:
+        raise UserError(f"{dataset}: images have {images.channels} channels, the model prices {channels}")
+    whole = (images.height, images.width) == (height, width)
+    if not whole and height != width:
+        raise UserError(f"{dataset}: {images.height}x{images.width} images, the model prices {height}x{width}")
+    window = Window(images.height, images.width, None if whole else height)
+    rank, world = _process()
+    return BatchLoader(BatchReader(images, window.size), EvaluationPlan(len(images), window, batch_size, rank, world))
+
+
+def _process() -> tuple[int, int]:
+    """Number of this process and of all processes."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        return torch.distributed.get_rank(), torch.distributed.get_world_size()
+    return 0, 1
+
+
+def noise_seed(seed: int, number: int, global_batch: int) -> int:
+    """Seed of the noise of one batch in one pass: 63 bits that depend on all three."""
+    digest = hashlib.blake2b(f"{seed}/{number}/{global_batch}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little") >> 1
+
+
+def mean_terms(every: Sequence[LikelihoodTerms]) -> LikelihoodTerms:
+    """Average of the terms of the same images under different noise."""
+    first = every[0]
+    return LikelihoodTerms(
+        distortion=torch.stack([terms.distortion for terms in every]).mean(dim=0),
+        rates={name: torch.stack([terms.rates[name] for terms in every]).mean(dim=0) for name in first.rates},
+        num_dims=first.num_dims,
+        priced=first.priced,
+    )
+
+
+def _weighted(network: LikelihoodModel, x: Tensor, label: Tensor | None, k: int) -> tuple[LikelihoodTerms, Tensor]:
+    """Mean of `k` one-sample terms, and the importance-weighted bound (B,) nats they give together."""
+    if not isinstance(network, AncestralModel):
+        raise TypeError(f"{type(network).__name__} has no ancestral pass")
+    every = []
+    for _ in range(k):
+        policy = ImportanceSample()
+        pixels = network.ancestral_pass(policy, x, len(x), label)
+        distortion = -pixels.log_prob(to_levels(x, network.bits))
+        every.append(_double(LikelihoodTerms(distortion, policy.rates, x[0].numel(), network.priced)))
+    return mean_terms(every), importance_weighted(torch.stack([terms.nelbo for terms in every]))
+
+
+def _double(terms: LikelihoodTerms) -> LikelihoodTerms:
+    """Terms in float64."""
+    rates = {name: rate.double() for name, rate in terms.rates.items()}
+    return LikelihoodTerms(terms.distortion.double(), rates, terms.num_dims, terms.priced)
