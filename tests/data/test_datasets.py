@@ -17,7 +17,7 @@ def test_entries_are_complete(name):
     assert spec.where
     assert spec.rules
     assert all(
-        re.fullmatch(r"(md5:[0-9a-f]{32}|sha256:[0-9a-f]{64})?", file.digest)
+        re.fullmatch(r"(md5:[0-9a-f]{32}|(content-)?sha256:[0-9a-f]{64})?", file.digest)
         for file in spec.files + spec.unpacked_files
     )
     __import__(f"zoo.data.readers.{spec.reader}")

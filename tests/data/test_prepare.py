@@ -242,6 +242,18 @@ def test_real_mnist_test_set_has_the_official_digests(tmp_path):
     assert found.mean[0] / 255 == pytest.approx(0.1325, abs=1e-4)  # the test set's known mean
 
 
+@pytest.mark.skipif(not (SHARED / "fashion-mnist").is_dir(), reason="no ../shared/data/fashion-mnist")
+def test_real_fashion_mnist_has_the_official_digests(tmp_path):
+    info = prepare(Preparation("fashion-mnist", SHARED / "fashion-mnist", tmp_path / "f.h5"))
+    assert info.attributes["verified"]
+    assert {name: split.shape[0] for name, split in info.splits.items()} == {
+        "train": 55_000,
+        "val": 5000,
+        "test": 10_000,
+    }
+    assert set(statistics(tmp_path / "f.h5", "test").classes.values()) == {1000}
+
+
 @pytest.mark.skipif(not (SHARED / "photos128").is_dir(), reason="no ../shared/data/photos128")
 def test_real_photographs(tmp_path):
     source = tmp_path / "some"

@@ -1,5 +1,7 @@
 """Each reader on a tiny source in the true official layout."""
 
+import gzip
+import hashlib
 import pickle
 
 import numpy as np
@@ -9,6 +11,7 @@ from tests.data import formats
 from zoo.data.packed import PackedSplit, describe
 from zoo.data.prepare import Preparation, prepare
 from zoo.data.readers.tfrecord import masked_crc
+from zoo.data.sources import SourceFile, digest_of, published_digest
 from zoo.errors import UserError
 
 
@@ -48,6 +51,64 @@ def test_mnist_labels_for_other_images_are_refused(tmp_path):
     (tmp_path / "train-labels-idx1-ubyte").write_bytes(formats.idx(np.zeros(19, np.uint8)))
     with pytest.raises(UserError, match="19 labels for 20 images"):
         pack("mnist", tmp_path, tmp_path)
+
+
+@pytest.mark.parametrize("compressed", [True, False])
+def test_mnist_labels_cut_short_are_found(tmp_path, compressed):
+    formats.write_mnist(tmp_path, compressed=False)
+    path = tmp_path / "train-labels-idx1-ubyte"
+    content = path.read_bytes()[:-3]
+    path.unlink()
+    path.with_name(path.name + ".gz" * compressed).write_bytes(gzip.compress(content) if compressed else content)
+    with pytest.raises(UserError, match=r"labels-idx1.*ends after 17 of 20 labels"):
+        pack("mnist", tmp_path, tmp_path)
+
+
+@pytest.mark.parametrize("name", ["fashion-mnist", "kmnist"])
+def test_sets_in_the_form_of_mnist_hold_out_the_last(tmp_path, name):
+    made = formats.write_mnist(tmp_path)
+    images, labels, info = pack(name, tmp_path, tmp_path)
+    np.testing.assert_array_equal(np.concatenate([images["train"], images["val"]]), made["train"])
+    assert len(images["val"]) == 2
+    assert labels["test"].tolist() == [i % 10 for i in range(20)]
+    assert info.variant == name
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_emnist_in_the_archive_or_unpacked(tmp_path, zipped):
+    plain = tmp_path / "plain"
+    plain.mkdir()
+    made = formats.write_mnist(plain)
+    names = {"t10k": "test", "train": "train"}
+    members = {
+        f"gzip/emnist-balanced-{names[path.name.split('-')[0]]}-{path.name.split('-', 1)[1]}": path.read_bytes()
+        for path in plain.iterdir()
+    }
+    source = tmp_path / "source"
+    (source / "gzip").mkdir(parents=True)
+    if zipped:
+        formats.write_zip(source / "gzip.zip", members | {"gzip/emnist-letters-train-images-idx3-ubyte.gz": b"other"})
+    else:
+        for name, content in members.items():
+            (source / name).write_bytes(content)
+    images, _, _ = pack("emnist", source, tmp_path, rule="full")
+    np.testing.assert_array_equal(images["train"], made["train"])
+    np.testing.assert_array_equal(images["test"], made["t10k"])
+
+
+def test_digests_of_content_do_not_depend_on_how_it_was_compressed(tmp_path):
+    content, path = b"pixels" * 1000, tmp_path / "a-ubyte.gz"
+    files = (SourceFile("a-ubyte.gz", "content-sha256:" + hashlib.sha256(content).hexdigest()),)
+    for level in (1, 9):
+        path.write_bytes(gzip.compress(content, level))
+        kind, _, expected = published_digest(files, path).partition(":")
+        assert digest_of(path, kind) == expected
+    path.with_suffix("").write_bytes(content)  # unpacked by hand
+    kind, _, expected = published_digest(files, path.with_suffix("")).partition(":")
+    assert digest_of(path.with_suffix(""), kind) == expected
+    path.write_bytes(gzip.compress(content)[:-20])
+    with pytest.raises(UserError, match="cannot be read"):
+        digest_of(path, "content-sha256")
 
 
 def test_static_mnist(tmp_path):

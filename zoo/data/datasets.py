@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from zoo.data.sources import HOSTS, SourceFile, source_files
 from zoo.data.splits import DROP, OFFICIAL, Divide, HoldOut, Keep, SplitRule
@@ -159,6 +160,22 @@ def _lsun(category: str, short: str, count: int) -> DatasetSpec:
     )
 
 
+def _mnist_like(name: str, title: str, host: str, licence: str, **different: Any) -> DatasetSpec:
+    """A set in MNIST's form: four idx files of 28x28 grey bytes."""
+    facts: dict[str, Any] = {"counts": {"train": 60_000, "test": 10_000}, "classes": 10, **different}
+    last = HELD_OUT.format("5,000", "the last ones")
+    return DatasetSpec(
+        title=f"{title} 28x28",
+        reader="mnist",
+        shape=(28, 28, 1),
+        rules={"last5k": SplitRule(last, {"train": HoldOut(5000, "val", "train")}), "full": FULL},
+        licence=licence,
+        where=HOSTS[host],
+        files=source_files(name),
+        **facts,
+    )
+
+
 DATASETS: dict[str, DatasetSpec] = {
     "mnist": DatasetSpec(
         title="MNIST 28x28",
@@ -183,6 +200,18 @@ DATASETS: dict[str, DatasetSpec] = {
         files=source_files("mnist"),
         classes=10,
         note="grey levels; `binarize: true` draws binary pixels, anew at each use in training, once in evaluation",
+    ),
+    "fashion-mnist": _mnist_like("fashion-mnist", "Fashion-MNIST (Xiao et al. 2017)", "FASHION", "MIT"),
+    "kmnist": _mnist_like("kmnist", "Kuzushiji-MNIST (Clanuwat et al. 2018)", "KMNIST", "CC BY-SA 4.0"),
+    "emnist": _mnist_like(
+        "emnist",
+        "EMNIST balanced (Cohen et al. 2017)",
+        "EMNIST",
+        "none stated",
+        counts={"train": 112_800, "test": 18_800},
+        classes=47,
+        options={"prefix": "emnist-balanced-", "archive": "gzip.zip"},
+        note="the split `balanced`; characters lie on their side, as published",
     ),
     "mnist-static": DatasetSpec(
         title="MNIST 28x28, statically binarised (Larochelle)",

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import urllib.error
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
-from zoo.data.datasets import DatasetSpec, SourceFile
+from zoo.data.datasets import DatasetSpec
+from zoo.data.sources import SourceFile, digest_of
 from zoo.errors import UserError
 
 Report = Callable[[str, int, int], None]
@@ -83,8 +83,7 @@ def _check(file: SourceFile, part: Path, verify: bool) -> None:
     if not verify or not file.digest:
         return
     kind, _, expected = file.digest.partition(":")
-    with open(part, "rb") as stream:
-        found = hashlib.file_digest(stream, kind).hexdigest()
+    found = digest_of(part, kind)
     if found != expected:
         part.unlink()
         raise UserError(f"{file.url}: {kind} {found}, expected {expected}; removed, run again or pass --no-verify")

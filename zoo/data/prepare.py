@@ -15,6 +15,7 @@ from zoo.data.images import FILTERS, Filter
 from zoo.data.locate import prepared_path
 from zoo.data.packed import FileInfo, describe
 from zoo.data.readers import Item, Part, ReadOptions, Source, open_source
+from zoo.data.sources import digest_of, published_digest
 from zoo.data.splits import SPLIT_NAMES, SplitRule
 from zoo.data.writer import PackedWriter, new_file
 from zoo.errors import UserError, closest
@@ -147,25 +148,17 @@ def check_counts(name: str, spec: DatasetSpec, source: Source) -> None:
 
 def _digests(spec: DatasetSpec, source: Source, verify: bool, report: Report) -> dict[str, str]:
     """sha256 of every source file, after comparing with the published digest."""
-    known = {file.name: file for file in spec.files + spec.unpacked_files}
     found = {}
     for path in source.files:
-        published = known[path.name].digest if verify and path.name in known else ""
-        kind, _, expected = published.partition(":")
-        hashes = {algorithm: hashlib.new(algorithm) for algorithm in {"sha256", kind or "sha256"}}
-        size, done = path.stat().st_size, 0
-        with open(path, "rb") as file:
-            while block := file.read(8 << 20):
-                for digest in hashes.values():
-                    digest.update(block)
-                done += len(block)
-                report(f"checking {path.name}", done, size)
-        if expected and hashes[kind].hexdigest() != expected:
+        found[path.name] = digest_of(path, "sha256", report)
+        kind, _, expected = published_digest(spec.files + spec.unpacked_files, path).partition(":")
+        if not verify or not expected:
+            continue
+        actual = found[path.name] if kind == "sha256" else digest_of(path, kind, report)
+        if actual != expected:
             raise UserError(
-                f"{path}: {kind} is {hashes[kind].hexdigest()}, the official file has {expected}; "
-                "get it again, or pass --no-verify"
+                f"{path}: {kind} is {actual}, the official file has {expected}; get it again, or pass --no-verify"
             )
-        found[path.name] = hashes["sha256"].hexdigest()
     return found
 
 

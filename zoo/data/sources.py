@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+import gzip
+import hashlib
+import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, cast
+
+from zoo.errors import UserError
 
 HOSTS = {
     "MNIST": "https://ossci-datasets.s3.amazonaws.com/mnist/",
+    "FASHION": "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
+    "KMNIST": "http://codh.rois.ac.jp/kmnist/dataset/kmnist/",
+    "EMNIST": "https://biometrics.nist.gov/cs_links/EMNIST/",
     "AMAT": "https://www.cs.toronto.edu/~larocheh/public/datasets/binarized_mnist/",
     "CIFAR": "https://www.cs.toronto.edu/~kriz/",
     "VDVAE": "https://openaipublic.blob.core.windows.net/very-deep-vaes-assets/vdvae-assets/",
@@ -19,6 +30,15 @@ mnist           | train-images-idx3-ubyte.gz      | MNIST   |           - | md5:
 mnist           | train-labels-idx1-ubyte.gz      | MNIST   |           - | md5:d53e105ee54ea40749a09fcbcd1e9432
 mnist           | t10k-images-idx3-ubyte.gz       | MNIST   |           - | md5:9fb629c4189551a2d022fa330f9573f3
 mnist           | t10k-labels-idx1-ubyte.gz       | MNIST   |           - | md5:ec29112dd5afa0611ce80d1b7f02629c
+fashion-mnist   | train-images-idx3-ubyte.gz      | FASHION |           - | content-sha256:c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888
+fashion-mnist   | train-labels-idx1-ubyte.gz      | FASHION |           - | content-sha256:bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9
+fashion-mnist   | t10k-images-idx3-ubyte.gz       | FASHION |           - | content-sha256:5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b
+fashion-mnist   | t10k-labels-idx1-ubyte.gz       | FASHION |           - | content-sha256:0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34
+kmnist          | train-images-idx3-ubyte.gz      | KMNIST  |           - | md5:bdb82020997e1d708af4cf47b453dcf7
+kmnist          | train-labels-idx1-ubyte.gz      | KMNIST  |           - | md5:e144d726b3acfaa3e44228e80efcd344
+kmnist          | t10k-images-idx3-ubyte.gz       | KMNIST  |           - | md5:5c965bf0a639b31b8f53240b1b52f4d7
+kmnist          | t10k-labels-idx1-ubyte.gz       | KMNIST  |           - | md5:7320c461ea6c1c855c0b718fb2a4b134
+emnist          | gzip.zip                        | EMNIST  |           - | md5:58c8d27c78d21e728a6bc7b3cc06412e
 mnist-static    | binarized_mnist_train.amat      | AMAT    |    78400000 | sha256:ad693b29f94c14277b095f5238ddefbbdaaae0939789dd2f4f0205278cee3e4d
 mnist-static    | binarized_mnist_valid.amat      | AMAT    |    15680000 | sha256:1de3d397c40fe8eeb33dafd4099a1f665ec01e96d9be234aaeeac8a34930e2e2
 mnist-static    | binarized_mnist_test.amat       | AMAT    |    15680000 | sha256:e6687bfea3f820c174f33b7865140b2a2dd2930ef786f35d45795fc193b5ab2c
@@ -56,7 +76,7 @@ class SourceFile:
     """One official file."""
 
     name: str
-    digest: str = ""  # "sha256:..." or "md5:..."
+    digest: str = ""  # "sha256:..." or "md5:...", of the file; "content-sha256:..." of what its gzip unpacks to
     size: int | None = None
     url: str = ""  # empty where no host is open
 
@@ -74,3 +94,39 @@ def source_files(dataset: str) -> tuple[SourceFile, ...]:
         for owner, name, host, size, digest in rows
         if owner == dataset
     )
+
+
+def published_digest(files: tuple[SourceFile, ...], path: Path) -> str:
+    """The digest to compare a file with, "" where none is published.
+
+    A file whose content is known is recognised unpacked too, when it has lost its `.gz`.
+    """
+    known = {file.name: file.digest for file in files}
+    unpacked = known.get(path.name + ".gz", "")
+    return known.get(path.name) or (unpacked if unpacked.startswith("content-") else "")
+
+
+def digest_of(path: Path, kind: str, report: Callable[[str, int, int], None] = lambda what, done, total: None) -> str:
+    """Hex digest of a file.
+
+    Args:
+        path: the file.
+        kind: "sha256" or "md5"; with "content-" before it, of what the file holds when it is gzipped.
+        report: called with progress in bytes.
+
+    Raises:
+        UserError: what should be unpacked is damaged.
+    """
+    digest, done, size = hashlib.new(kind.removeprefix("content-")), 0, path.stat().st_size
+    try:
+        with open(path, "rb") as raw:
+            packed = kind.startswith("content-") and raw.read(2) == b"\x1f\x8b"
+            raw.seek(0)
+            stream = cast(IO[bytes], gzip.GzipFile(fileobj=raw)) if packed else raw
+            while block := stream.read(1 << 20):
+                digest.update(block)
+                done = raw.tell() if packed else done + len(block)
+                report(f"checking {path.name}", min(done, size), size)
+    except (OSError, EOFError, zlib.error) as error:
+        raise UserError(f"{path}: cannot be read ({error}); get it again") from error
+    return digest.hexdigest()
