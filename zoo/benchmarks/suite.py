@@ -97,15 +97,10 @@ def _sources(folder: Folder, train: bool, only: str) -> list[tuple[str, str]]:
 
 
 def _configs() -> Path:
-    """The folder of the demo's configurations, here or in the repository the package runs from.
+    """The folder of the demo's configurations."""
+    from zoo.checkpoints.configurations import configurations_folder
 
-    Raises:
-        UserError: neither place has one.
-    """
-    for root in (Path.cwd(), Path(__file__).resolve().parents[2]):
-        if (root / "configs" / "demo").is_dir():
-            return root / "configs" / "demo"
-    raise UserError("configs/demo: not found here; run the command in a clone of the repository")
+    return configurations_folder() / "demo"
 
 
 def _checkpoint(

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from zoo import __version__
+from zoo.allocator import tune_allocator
 from zoo.errors import UserError, closest
 
 EXIT_USER_ERROR = 2
@@ -87,6 +88,7 @@ def main(argv: list[str] | None = None) -> int:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     # Lightning's own use of jsonargparse, nothing a user could change.
     os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
+    tune_allocator()
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]
