@@ -104,6 +104,12 @@ class ZooCLI(LightningCLI):
             type=str | None,
             help="Checkpoint: a file, a run folder or a shipped name; for fit, `last` continues the run",
         )
+        parser.add_argument(
+            "--reproduces",
+            type=list[str],
+            default=[],
+            help="Rows of the published tables this configuration reproduces; records carry them",
+        )
         if self.command == "fit":
             parser.add_argument(
                 "--checkpoint_every", type=int, default=1000, help="Steps between two writes of last.ckpt"

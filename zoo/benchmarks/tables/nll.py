@@ -10,7 +10,7 @@ from zoo.benchmarks.records import Line, Record, latest, of_kind
 from zoo.benchmarks.records.references import Reference, References
 from zoo.benchmarks.render import NOT_PUBLISHED, Cell, Column, Section, Table, number, word
 
-ABLATIONS = {"1a", "1b", "2a", "2b", "5", "7", "8", "9"}
+ABLATIONS = {"1a", "1b", "2", "2a", "2b", "5", "7", "8", "9", "arrays"}
 MARKS = {
     "°": "a bound by the nature of the model (VAE, diffusion); the source prints no ≤",
     "*": "trained with data augmentation, as marked by the source; ours: turned or recoloured images",
@@ -22,6 +22,8 @@ MARKS = {
     "§": "pixel distribution around the decoder is ours, not the paper's, which has none",
     "ᵏ": "importance-weighted bound, tighter than the ELBO: not to be held against unmarked numbers",
     "ᵒ": "by the probability-flow ODE, a bound up to the tolerance of its solver; not the model the ELBO prices",
+    "ᵃ": "which of the two preparations of the images is taken from the paper's date or name for it",
+    "ʰ": "one half of the test images (Efficient-VDVAE splits them into validation and test)",
     "ᵖ": "fewer images than the split has, or a split other than test",
 }
 
@@ -77,7 +79,7 @@ def build(
     for reference in references.select(metric="nll"):
         if reference.table in ABLATIONS and not ablations:
             continue
-        heading = Heading(reference.dataset, reference.resolution, reference.variant)
+        heading = Heading(reference.dataset, reference.resolution, references.heading(reference.variant))
         _add_published(sections.setdefault(heading, []), reference)
     shown = sorted(sections.items(), key=lambda item: _order(item[0]))
     if dataset is not None:
@@ -109,12 +111,15 @@ def heading_of(record: Record, references: References) -> Heading:
     """The heading of a measured number, in the words of the papers where they have some."""
     known = references.dataset(record.dataset, record.resolution)
     variant = record.variant
-    ambiguous = any(n.variant for n in references.select(dataset=known.name, resolution=record.resolution))
+    ambiguous = any(
+        references.heading(n.variant) for n in references.select(dataset=known.name, resolution=record.resolution)
+    )
     if ambiguous:
         variant = variant or "variant not stated"
     elif variant == record.dataset:
         variant = ""
     own = record.dataset not in references.datasets or record.dataset == "photos"
+    variant = references.heading(variant)
     return Heading(known.name, record.resolution, variant, record.dataset_digest[:12] if own else "")
 
 
@@ -167,19 +172,22 @@ def measured_cell(record: Record | None, references: References, nats: bool = Fa
     return number(value, digits, prefix=sign, suffix=f" ± {error:.{digits}f}", marks=marks)
 
 
-def published_cell(numbers: Sequence[Reference], digits: int = 2) -> Cell:
+def published_cell(numbers: Sequence[Reference], references: References, digits: int = 2) -> Cell:
     """Value and marks of what one or more sources print for the same model and images."""
     if not numbers:
         return number(None, empty=NOT_PUBLISHED)
     first = numbers[0]
     augmented = {n.augmented for n in numbers}
-    marks = ["°"] * (first.bound == "upper" and not any(n.sign for n in numbers))
+    marks = ["°"] * (first.kind == "bound" and not any(n.sign for n in numbers))
     marks += ["⁇"] if len(augmented) == 2 else ["*"] * first.augmented
-    marks += ["‡"] * any(n.bins == "overlap" for n in numbers)
+    marks += ["‡"] * any(n.bins != "normalised" for n in numbers)
     marks += ["~"] * first.approximate
     marks += ["ᶜ"] * (first.unit == "nats/dim")
+    marks += ["ᵏ"] * (first.kind == "importance") + ["ᵒ"] * (first.kind == "ode")
+    marks += ["ᵃ"] * first.assumed
+    marks += ["ʰ"] * (references.heading(first.variant) != first.variant)
     value = first.value if first.unit == "nats" else first.bits_per_dim()
-    return number(value, digits, prefix="≤ " if first.bound == "upper" else "", marks=marks)
+    return number(value, digits, prefix="≤ " if first.kind in ("bound", "importance") else "", marks=marks)
 
 
 def _add_measured(rows: list[Row], record: Record, references: References) -> None:
@@ -196,7 +204,7 @@ def _add_measured(rows: list[Row], record: Record, references: References) -> No
 def _add_published(rows: list[Row], reference: Reference) -> None:
     """Put a published number into the row of its model, or into a new one if that row already says something else."""
     label = reference.model
-    if reference.source == "vdvae_repo":
+    if reference.source.endswith("_repo") and reference.table == "read-me":
         label += f", released weights{_settings(reference)}"
     elif reference.table in ABLATIONS:
         label += f", table {reference.table}{_settings(reference)}"
@@ -224,11 +232,11 @@ def _section(heading: Heading, rows: list[Row], references: References) -> Secti
     for row in sorted(rows, key=lambda row: (not row.measured, _best(row.published.values()), row.label)):
         line = [word(row.label)]
         for key in keys:
-            line.append(published_cell(row.published.get(key, [])))
+            line.append(published_cell(row.published.get(key, []), references))
             line.append(measured_cell(row.measured.get(key), references, nats=key == "nats"))
         cells.append([*line, *[word(row.experiment)] * named, word(row.sources(references))])
     title = f"{heading.dataset} {heading.resolution}x{heading.resolution}"
-    note = references.variants.get(heading.variant, "")
+    note = references.variants[heading.variant].text if heading.variant in references.variants else ""
     images = {record.images for row in rows for record in row.measured.values()}
     if images:
         counted = ", ".join(f"{count:,}" for count in sorted(images))
@@ -249,4 +257,5 @@ def _best(cells: Iterable[list[Reference]]) -> float:
 
 def _settings(reference: Reference) -> str:
     """What tells this row from others of its model."""
-    return "".join(f", {name.replace('_', ' ')} {value}" for name, value in reference.settings.items())
+    told = {name: value for name, value in reference.settings.items() if name != "weights"}
+    return "".join(f", {name.replace('_', ' ')} {value}" for name, value in told.items())

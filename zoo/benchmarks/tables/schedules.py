@@ -15,12 +15,6 @@ from zoo.errors import UserError
 if TYPE_CHECKING:
     from zoo.models.vdm.profile import Variance
 
-PUBLISHED = (  # Kingma et al. 2021: CIFAR-10, equal end points, a bound of 2.66 bits/dim
-    ("learned (variance minimised)", 0.53),
-    ("log-SNR-linear", 6.35),
-    ("beta-linear", 31.6),
-    ("alpha-cosine", 31.1),
-)
 POINTS = 50
 SHOWN = ("checkpoint", "dataset", "split", "bits", "trained_schedule")
 
@@ -41,7 +35,7 @@ def build(
 
     Args:
         records: stored lines.
-        references: not used; the published variances are part of the table.
+        references: published variances.
         checkpoint: measure this diffusion checkpoint now (path or shipped name).
         dataset: what to measure on.
         split: split whose first images are used.
@@ -65,7 +59,7 @@ def build(
             "same network and the same end points; only the interior of the schedule differs, on which the bound "
             "itself does not depend.",
         ],
-        sections=[_published(), *([_measured(lines)] if lines else [])],
+        sections=[_published(references), *([_measured(lines)] if lines else [])],
         notes=["The published column is about another network and other images: compare ratios, not values."],
     )
 
@@ -149,8 +143,8 @@ def _draw(model, x, path: str) -> None:  # noqa: ANN001 (torch is imported late)
     print(f"wrote {path}")
 
 
-def _published() -> Section:
-    rows = [[word(name), number(value, 2)] for name, value in PUBLISHED]
+def _published(references: References) -> Section:
+    rows = [[word(n.settings["schedule"]), number(n.value, 2)] for n in references.select(metric="variance")]
     columns = [Column("schedule", numeric=False), Column("variance")]
     return Section("Published: VDM on CIFAR-10, 8 bits (Kingma et al. 2021)", columns, rows)
 
