@@ -179,7 +179,7 @@ def test_replayed_noise_gives_the_same_image():
 @pytest.mark.parametrize("steps", [1, 7])
 def test_samples_with_any_number_of_steps(steps):
     model = tiny(bits=5)
-    model.coding_steps = steps
+    model.steps = steps
     with torch.no_grad():
         x = model.sample(2)
     assert x.shape == (2, 3, 8, 8)

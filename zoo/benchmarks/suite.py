@@ -161,8 +161,8 @@ def _samples(network: Any, path: Path, count: int) -> None:
 
     from zoo.benchmarks.measures.baselines import montage
 
-    if hasattr(network, "coding_steps"):
-        network.coding_steps = STEPS
+    if network.steps is not None:
+        network.steps = STEPS
     with torch.inference_mode(), torch.random.fork_rng():
         torch.manual_seed(0)
         images = network.sample(count).permute(0, 2, 3, 1).numpy()  # (N, H, W, C)

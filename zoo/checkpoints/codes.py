@@ -11,6 +11,7 @@ import torch
 from zoo.checkpoints import store
 from zoo.data.codes import CodeWriter, code_key, describe_codes
 from zoo.errors import UserError
+from zoo.models import QuantisedAutoencoder
 
 
 def extract(
@@ -44,8 +45,8 @@ def extract(
     from zoo.data import ImageDataModule
 
     loaded = store.load(checkpoint)
-    network: Any = loaded.network
-    if not hasattr(network, "quantisers"):
+    network = loaded.network
+    if not isinstance(network, QuantisedAutoencoder):
         raise UserError(f"{checkpoint}: holds a {type(network).__name__}, expected a QuantisedAutoencoder")
     module = ImageDataModule(**data)
     present = [split for split in splits if split in module.info.splits]

@@ -25,15 +25,15 @@ def load_codec(checkpoint: str, steps: int = 0) -> Loaded:
     network = loaded.network
     if not isinstance(network, AncestralModel) or network.priced != "pixels":
         raise UserError(f"{checkpoint}: {type(network).__name__} does not price pixels, so it cannot code images")
-    if getattr(network, "bins", "normalised") != "normalised":
+    if network.bins != "normalised":
         raise UserError(
             f"{checkpoint}: bins '{network.bins}' may price more than all levels together; "
             "import or load it with bins 'normalised' to code"
         )
     if steps:
-        if not hasattr(network, "coding_steps"):
+        if network.steps is None:
             raise UserError(f"--steps {steps}: {type(network).__name__} has no choice of steps; leave the option out")
-        network.coding_steps = steps
+        network.steps = steps
     return loaded
 
 

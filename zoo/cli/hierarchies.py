@@ -9,7 +9,7 @@ from torch import Tensor
 
 from zoo.checkpoints import load
 from zoo.errors import UserError
-from zoo.likelihood import AncestralModel, DiagonalGaussian, LatentPolicy, Recording, SamplePosterior, from_levels
+from zoo.likelihood import AncestralModel, DiagonalGaussian, LatentPolicy, Recording, SamplePosterior
 from zoo.likelihood.latents import LatentSite
 
 FIT = "it works with VDVAE, Efficient-VDVAE and latent VAEs"
@@ -25,7 +25,7 @@ def load_hierarchy(checkpoint: str, command: str) -> AncestralModel:
     kind = type(model).__name__
     if not isinstance(model, AncestralModel):
         raise UserError(f"{checkpoint}: {kind} has no latents, so there is nothing to {command}; {FIT}")
-    if hasattr(model, "coding_steps"):
+    if model.steps is not None:
         raise UserError(f"{checkpoint}: the latents of {kind} are noisy images, not a hierarchy; {command}: {FIT}")
     return model
 
@@ -38,8 +38,7 @@ def record(model: AncestralModel, x: Tensor, checkpoint: str, command: str) -> R
     """
     policy = Recording(_Gaussian(SamplePosterior(), f"{checkpoint}: {type(model).__name__}", command))
     with torch.inference_mode():
-        latent_pass = getattr(model, "latent_pass", model.ancestral_pass)  # pixels are not needed
-        latent_pass(policy, x)
+        model.visit_sites(policy, x)
     return policy
 
 
@@ -73,8 +72,5 @@ def pictures(model: AncestralModel, policies: Iterable[tuple[LatentPolicy, int]]
     with torch.inference_mode():
         for policy, n in policies:
             torch.manual_seed(seed)
-            if hasattr(model, "render"):
-                shown.append(model.render(policy, n))
-            else:
-                shown.append(from_levels(model.ancestral_pass(policy, n=n).sample(), model.bits))
+            shown.append(model.render(policy, n))
     return shown

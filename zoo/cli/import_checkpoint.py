@@ -39,6 +39,7 @@ def convert(importer: Any, source: str, files: list[Path], output: Path, options
     """Import, check that the weights fit the network, write; returns a line that says what was made."""
     from zoo.checkpoints import build, fit_weights, save, weights_digest
     from zoo.files import sha256_file
+    from zoo.likelihood import LikelihoodModel
 
     spec, weights = importer(files, **options)
     network = build(spec)
@@ -50,7 +51,7 @@ def convert(importer: Any, source: str, files: list[Path], output: Path, options
     }
     save(output, spec, network, meta)
     count = sum(parameter.numel() for parameter in network.parameters())
-    depth = f", {network.bits} bits" if hasattr(network, "bits") else ""
+    depth = f", {network.bits} bits" if isinstance(network, LikelihoodModel) else ""
     digest = weights_digest(network.state_dict())[:12]
     return f"{output}: {type(network).__name__}, {count:,} parameters{depth}, weights {digest}"
 

@@ -43,7 +43,7 @@ def outpaint(
 
     path = check_png(output)
     model = load_hierarchy(checkpoint, "outpaint")
-    if not hasattr(model, "canvas_unit"):
+    if model.canvas_unit is None:
         raise UserError(
             f"{checkpoint}: the decoder of {type(model).__name__} starts from arrays of fixed size, so its pictures "
             "cannot grow; outpaint works with latent VAEs"

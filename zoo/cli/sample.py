@@ -51,6 +51,7 @@ def sample(
     from zoo.checkpoints import load
     from zoo.cli.pictures import check_png, save_grid
     from zoo.cli.steps import draw_over_time, set_steps, step_progress
+    from zoo.likelihood import LikelihoodModel
 
     path = check_png(output)
     if n < 1 or batch_size < 1:
@@ -58,22 +59,21 @@ def sample(
     if any(value < 0 for value in temperature) or not temperature:
         raise UserError(f"--temperature {temperature}: expected numbers of at least 0, like [1.0,0.8]")
     model = load(checkpoint).network
-    if not hasattr(model, "sample"):
+    if not isinstance(model, LikelihoodModel):
         raise UserError(f"{checkpoint}: {type(model).__name__} is a part of a model and draws no images of its own")
     set_steps(model, steps)
     options = _guidance(model, guidance_mean, guidance_std)
     labels = None if label is None else torch.full((n,), label)
     if over_time:
         torch.manual_seed(seed)
-        with torch.inference_mode(), step_progress(model, 1):
+        with torch.inference_mode(), step_progress(model):
             rows = draw_over_time(model, n, over_time, labels)
         save_grid(rows, path, over_time)
         print(f"{path}: {n} image(s) over time, noise on the left")
         return
     columns = columns or (n if len(temperature) > 1 else None)
-    passes = len(temperature) * -(-n // batch_size)
     rows = []
-    with step_progress(model, passes):
+    with step_progress(model):
         for value in temperature:
             torch.manual_seed(seed)
             if classifier is not None:

@@ -22,47 +22,20 @@ def set_steps(model: LikelihoodModel, steps: int) -> None:
     """
     if not steps:
         return
-    if steps < 1 or not hasattr(model, "coding_steps"):
+    if steps < 1 or model.steps is None:
         raise UserError(f"--steps {steps}: {type(model).__name__} has no such choice; leave the option out")
-    model.coding_steps = steps
+    model.steps = steps
 
 
 @contextmanager
-def step_progress(model: LikelihoodModel, passes: int) -> Iterator[None]:
-    """Show a bar that advances with every step; models without steps show none.
-
-    Args:
-        model: the model; its score network is called once per step.
-        passes: traversals to come.
-    """
-    if hasattr(model, "progress"):
-        with _row_progress(model):
-            yield
-        return
-    if not hasattr(model, "coding_steps"):
-        yield
-        return
+def step_progress(model: LikelihoodModel) -> Iterator[None]:
+    """A bar that advances as the model samples, batch by batch; models that sample in one go show none."""
     from rich.console import Console
     from rich.progress import Progress
 
     with Progress(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("sampling", total=passes * model.coding_steps)
-        handle = model.network.register_forward_hook(lambda *_: bar.advance(task))
-        try:
-            yield
-        finally:
-            handle.remove()
-
-
-@contextmanager
-def _row_progress(model: LikelihoodModel) -> Iterator[None]:
-    """A bar that advances with every row of symbols of an autoregressive model, starting anew for each grid."""
-    from rich.console import Console
-    from rich.progress import Progress
-
-    with Progress(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("sampling", total=None)
-        model.progress = lambda done, total: bar.update(task, completed=done, total=total)
+        task = bar.add_task("sampling", total=None, visible=False)
+        model.progress = lambda done, total: bar.update(task, completed=done, total=total, visible=True)
         try:
             yield
         finally:

@@ -191,7 +191,7 @@ def _header(model: AncestralModel, identity: bytes, images: Sequence[Image], pla
         seed=plan.seed,
         whitened=0,
         initial=0,
-        steps=int(getattr(model, "coding_steps", 0) or 0),
+        steps=model.steps or 0,
         profile=plan.profile.to_bytes(),
         names=[image.name for image in images],
         sizes=[image.size for image in images],
@@ -267,7 +267,7 @@ def decode(
     if header.shape != tuple(model.image_shape) or header.bits != model.bits:
         raise UserError(f"{name}: made for {header.shape} at {header.bits} bits, the model has {model.image_shape}")
     if header.steps:
-        model.coding_steps = header.steps  # type: ignore[assignment]
+        model.steps = header.steps
     with repeatable(_threads_of(header.environment)), _as_user_errors(f"{name}: decode"):
         yield from _decode(model, header, payload, name, progress)
 

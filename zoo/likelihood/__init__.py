@@ -5,6 +5,7 @@ Reading order: `terms`, `levels`, `latents`, `model`, `visit`, then the distribu
 
 from zoo.likelihood.bernoulli import Bernoulli
 from zoo.likelihood.categorical import Categorical
+from zoo.likelihood.first_stage import FirstStage, FirstStagePass
 from zoo.likelihood.gaussian import DiagonalGaussian
 from zoo.likelihood.latents import (
     Given,
@@ -24,7 +25,7 @@ from zoo.likelihood.latents import (
 )
 from zoo.likelihood.levels import Bins, check_bits, from_levels, half_bin, level_values, to_levels
 from zoo.likelihood.mixture import LogisticMixture
-from zoo.likelihood.model import AncestralModel, LikelihoodModel, PixelDistribution
+from zoo.likelihood.model import AncestralModel, LikelihoodModel, PixelDistribution, Progress
 from zoo.likelihood.terms import LikelihoodTerms, Objective, Priced, nats_to_bits_per_dim
 from zoo.likelihood.visit import Choose, Index, Known, draw
 
@@ -35,6 +36,8 @@ __all__ = [
     "Categorical",
     "Choose",
     "DiagonalGaussian",
+    "FirstStage",
+    "FirstStagePass",
     "Given",
     "ImportanceSample",
     "Index",
@@ -49,6 +52,7 @@ __all__ = [
     "PointMass",
     "PosteriorThenPrior",
     "Priced",
+    "Progress",
     "Recording",
     "Replay",
     "SamplePosterior",

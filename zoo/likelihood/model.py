@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Protocol, runtime_checkable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Literal, Protocol, runtime_checkable
 
+import torch
 from torch import Tensor, nn
 
+from zoo.errors import UserError, closest
 from zoo.likelihood.latents import LatentPolicy, SamplePosterior, SamplePrior
-from zoo.likelihood.levels import from_levels, to_levels
+from zoo.likelihood.levels import Bins, from_levels, to_levels
 from zoo.likelihood.terms import LikelihoodTerms, Objective, Priced
 from zoo.likelihood.visit import Choose
+
+Progress = Callable[[int, int], None]
+"""Called with what is done and how much there is in all."""
 
 
 @runtime_checkable
@@ -33,15 +40,34 @@ class PixelDistribution(Protocol):
 class LikelihoodModel(nn.Module, ABC):
     """A network that prices, samples and trains on images; it knows nothing of trainers, files or commands.
 
+    The attributes and the methods below `sample` say what a model offers beyond its price; their defaults are those of
+    a model that offers nothing more. Nobody asks a model in any other way.
+
     Attributes:
         bits: depth of the levels it prices, 1 to 8. It reduces the 8-bit source pixels itself.
         image_shape: (C, H, W) of the images it was built for.
         priced: "pixels" if its terms bound the likelihood of pixels, "codes" if they price codes only.
+        kind: "exact" if `terms` is the negative log-likelihood itself, "bound" if it is an upper bound of it.
+        bins: how the mass of a level is computed; only normalised bins can be coded.
+        steps: number of steps it samples and codes in, where that may be chosen; None without such a choice.
+        default_estimator: name of the estimator behind `terms`, if there are several.
+        reconstructs: whether `reconstruct` works.
+        code_grids: level -> (height, width) of its codes, top first, for a model with learned priors over codes.
+        compiled: names of the submodules that `torch.compile` wraps; none: the objective as a whole.
+        progress: called with (done, total) while one batch is sampled, by models that sample bit by bit.
     """
 
     bits: int
     image_shape: tuple[int, int, int]
     priced: Priced = "pixels"
+    kind: Literal["exact", "bound"] = "bound"
+    bins: Bins = "normalised"
+    steps: int | None = None
+    default_estimator: str = ""
+    reconstructs: bool = False
+    code_grids: Mapping[str, tuple[int, int]] = MappingProxyType({})
+    compiled: tuple[str, ...] = ()
+    progress: Progress | None = None
 
     @abstractmethod
     def terms(self, x: Tensor, label: Tensor | None = None) -> LikelihoodTerms:
@@ -63,9 +89,47 @@ class LikelihoodModel(nn.Module, ABC):
     def sample(self, n: int, temperature: float = 1.0, label: Tensor | None = None) -> Tensor:
         """Draw `n` images, (n, C, H, W) uint8."""
 
+    def example(self, n: int = 1) -> Tensor:
+        """A batch as `terms` takes it, all zeros: (n, C, H, W) uint8."""
+        return torch.zeros(n, *self.image_shape, dtype=torch.uint8)
+
+    def estimators(self) -> Mapping[str, str]:
+        """Names that `terms_with` takes -> what each number is; empty if there is only `terms`."""
+        return {}
+
+    def terms_with(self, estimator: str, x: Tensor, label: Tensor | None = None) -> LikelihoodTerms:
+        """Price a batch by a named estimator.
+
+        Raises:
+            UserError: no estimator has this name.
+        """
+        if estimator == self.default_estimator:
+            return self.terms(x, label)
+        known = self.estimators()
+        hint = closest(estimator, known) if known else "this model has only one; leave it out"
+        raise UserError(f"estimator {estimator!r} is unknown to {type(self).__name__}; {hint}")
+
+    def reconstruct(self, x: Tensor) -> Tensor:
+        """What a first stage makes of images (B, C, H, W) uint8: uint8 of the same shape.
+
+        Raises:
+            UserError: the model has no such stage (see `reconstructs`).
+        """
+        raise UserError(f"{type(self).__name__} has no first stage that reconstructs images")
+
+    def previews(self, x: Tensor | None, label: Tensor | None = None) -> Mapping[str, Tensor]:
+        """Name -> picture (C, H, W) uint8 to show while it trains, from some validation images if there are any."""
+        return {}
+
 
 class AncestralModel(LikelihoodModel, ABC):
-    """A model with latents, written as one top-down traversal that asks a policy at each site."""
+    """A model with latents, written as one top-down traversal that asks a policy at each site.
+
+    Attributes:
+        canvas_unit: pixels by which `render` can make a picture larger than `image_shape`; None: not at all.
+    """
+
+    canvas_unit: int | None = None
 
     @abstractmethod
     def ancestral_pass(
@@ -96,3 +160,34 @@ class AncestralModel(LikelihoodModel, ABC):
         """Draw `n` images from the prior at a temperature, (n, C, H, W) uint8."""
         pixels = self.ancestral_pass(SamplePrior(temperature), n=n, label=label)
         return from_levels(pixels.sample(), self.bits)
+
+    def visit_sites(self, policy: LatentPolicy, x: Tensor, label: Tensor | None = None) -> None:
+        """Ask the policy at every site, for callers that need no pixels."""
+        self.ancestral_pass(policy, x, len(x), label)
+
+    def render(
+        self,
+        policy: LatentPolicy,
+        n: int = 1,
+        label: Tensor | None = None,
+        canvas: tuple[int, int] | None = None,
+        x: Tensor | None = None,
+    ) -> Tensor:
+        """The pictures that latents stand for.
+
+        Args:
+            policy: where the latents come from.
+            n: batch size.
+            label: (n,) classes, -1 for none.
+            canvas: (H, W) of a larger picture, multiples of `canvas_unit`; only without images.
+            x: (B, C, H, W) uint8, if posteriors are wanted.
+
+        Returns:
+            (n, C, H, W) uint8, here a draw from the pixel distribution.
+
+        Raises:
+            UserError: a canvas for a model whose pictures have one size.
+        """
+        if canvas is not None:
+            raise UserError(f"the pictures of {type(self).__name__} cannot grow")
+        return from_levels(self.ancestral_pass(policy, x, n, label).sample(), self.bits)

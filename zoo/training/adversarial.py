@@ -20,6 +20,7 @@ from torch.nn import functional as F  # noqa: N812
 from typing_extensions import override
 
 from zoo.errors import UserError
+from zoo.likelihood.first_stage import FirstStage
 from zoo.likelihood.levels import level_values, to_levels
 from zoo.training import perceptual as lpips
 from zoo.training.grids import ImageGrids, tile
@@ -132,7 +133,7 @@ class LitAutoencoder(pl.LightningModule):
             self._hparams.pop("network")
             self._hparams_initial.pop("network")
         self.automatic_optimization = False
-        if not hasattr(network, "training_pass"):
+        if not (isinstance(network, FirstStage) and network.trains):
             raise UserError(
                 f"model.network: {type(network).__name__} is no first stage; use KLAutoencoder or VQAutoencoder"
             )

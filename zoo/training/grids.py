@@ -1,8 +1,7 @@
 """Grids of samples and reconstructions for TensorBoard."""
 
 import math
-from collections.abc import Mapping
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import lightning.pytorch as pl
 import torch
@@ -33,15 +32,6 @@ def tile(images: Tensor, columns: int | None = None) -> Tensor:
         top, left = index // columns * (height + 1), index % columns * (width + 1)
         canvas[:, top : top + height, left : left + width] = image
     return canvas
-
-
-@runtime_checkable
-class Previews(Protocol):
-    """A model with pictures of its own to show while it trains."""
-
-    def previews(self, x: Tensor | None, label: Tensor | None = None) -> Mapping[str, Tensor]:
-        """Name -> picture (C, H, W) uint8, from some validation images if there are any."""
-        ...
 
 
 class ImageGrids(pl.Callback):
@@ -93,9 +83,8 @@ class ImageGrids(pl.Callback):
             seen = from_levels(pixels.sample(), network.bits)
             pairs = torch.stack([self._images, seen], dim=1).flatten(0, 1)  # (N, 2, C, H, W) -> (2N, C, H, W)
             grids["reconstructions"] = tile(pairs.cpu(), columns=8)
-        if isinstance(network, Previews):
-            grids |= {name: image.cpu() for name, image in network.previews(self._images, self._labels).items()}
-        return grids
+        previews = network.previews(self._images, self._labels)
+        return grids | {name: image.cpu() for name, image in previews.items()}
 
     @override
     def state_dict(self) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import time
 from pathlib import Path
@@ -39,11 +40,11 @@ def measure(
 
     loaded = load(checkpoint)
     network: Any = loaded.network
-    latent = hasattr(network, "code_terms")  # a latent VAE, whose code is a real vector sent with some precision
-    if not latent and not getattr(network, "priors", None):
+    latent = "codes" in network.estimators()  # a latent VAE, whose code is a real vector sent with some precision
+    if not latent and not (network.code_grids and network.reconstructs):
         kind = type(network).__name__
         raise UserError(f"{checkpoint}: holds a {kind} without priors over codes; expected a VQVAE2 or a LatentVAE")
-    price = network.code_terms if latent else network.terms
+    price = functools.partial(network.terms_with, "codes") if latent else network.terms
     trained = loaded.meta.get("data", {})
     data = ImageDataModule(
         dataset or trained.get("dataset", "photos"), eval_batch_size=batch_size, crop=trained.get("crop"), limit=limit
@@ -78,7 +79,7 @@ def _values(network: Any, nats: dict[str, float], squared: float, images: int) -
 
     channels, height, width = network.image_shape
     values: dict[str, float] = {}
-    for name, grid in zip(network.autoencoder.names, network.autoencoder.grids, strict=True):
+    for name, grid in network.code_grids.items():
         per_code = nats[name] / images / (grid[0] * grid[1])
         values[f"{name} nats/code"] = per_code
         values[f"{name} bits/code"] = float(nats_to_bits_per_dim(torch.tensor(per_code).double(), 1))

@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from zoo.benchmarks import records as store
-from zoo.benchmarks.measures.evaluator import Evaluation, Settings, SeveralEstimators, evaluate, split_loader
+from zoo.benchmarks.measures.evaluator import Evaluation, Settings, evaluate, split_loader
 from zoo.benchmarks.records import Line
 from zoo.checkpoints.store import Loaded, load
 from zoo.errors import UserError, closest
@@ -39,9 +39,10 @@ def code_tiles(loaded: Loaded, tiles: Tensor, steps: int = 0, batch_size: int = 
 
     if not isinstance(loaded.network, AncestralModel):
         raise UserError(f"{type(loaded.network).__name__} has no ancestral pass")
-    stepped = steps > 0 and hasattr(loaded.network, "coding_steps")
+    stepped = steps > 0 and loaded.network.steps is not None
     if stepped:
-        loaded = load(loaded.path, **{**loaded.spec["init_args"], "coding_steps": steps})
+        loaded = load(loaded.path)
+        loaded.network.steps = steps
     # With many steps the initial bits of one batch exceed all tiles here; a plan that avoids them would cost net bits.
     found = measure(loaded.network, loaded.identity, tiles, batch_size=batch_size, horizon=ENDLESS if stepped else None)
     if not found.exact:
@@ -62,7 +63,7 @@ def code_tiles(loaded: Loaded, tiles: Tensor, steps: int = 0, batch_size: int = 
 
 def estimate(network: AncestralModel, tiles: Tensor, steps: int = 0) -> float:
     """Bits/dim of these tiles by the evaluator, averaged over several draws."""
-    several = steps > 0 and hasattr(network, "coding_steps") and isinstance(network, SeveralEstimators)
+    several = steps > 0 and network.steps is not None
     evaluation = Evaluation(network, Settings(PASSES, estimator=f"steps-{steps}" if several else ""))
     for number, batch in enumerate(tiles.split(32)):
         evaluation.update(batch, None, number)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager, nullcontext
@@ -17,6 +16,7 @@ from torch.utils.flop_counter import flop_registry
 
 from zoo.checkpoints.store import Spec, build
 from zoo.errors import UserError
+from zoo.likelihood import LikelihoodModel
 
 RECOMPUTING = ("checkpoint_activations", "checkpointing", "recompute")
 """Arguments that trade memory for a second forward pass; switched off, so that every row counts the same thing."""
@@ -105,12 +105,12 @@ def count_network(spec: Spec, config: str = "", stage: str = "") -> Count:
             network = build(without_recomputation(spec)).train()
     except (UserError, ValueError, RuntimeError, NotImplementedError) as error:
         return replace(found, problem=f"not built: {_reason(error)}")
-    shape, bits = getattr(network, "image_shape", None), getattr(network, "bits", 0)
-    found = replace(found, parameters=sum(p.numel() for p in network.parameters()), bits=bits, shape=tuple(shape or ()))
-    if shape is None or not hasattr(network, "objective"):
+    found = replace(found, parameters=sum(p.numel() for p in network.parameters()))
+    if not isinstance(network, LikelihoodModel):
         return replace(found, problem="has no objective of its own: trained by another module")
+    found = replace(found, bits=network.bits, shape=tuple(network.image_shape))
     try:
-        forward, backward, saved = _one_image(network, tuple(shape))
+        forward, backward, saved = _one_image(network)
     except (RuntimeError, ValueError, NotImplementedError, TypeError) as error:
         return replace(found, problem=f"needs values, which the meta device has not: {_reason(error)}")
     return replace(found, forward=forward, backward=backward, saved=saved)
@@ -126,12 +126,10 @@ def without_recomputation(node: Any) -> Any:
     return [without_recomputation(value) for value in node] if isinstance(node, list) else node
 
 
-def _one_image(network: Any, shape: tuple[int, ...]) -> tuple[int, int, int]:
+def _one_image(network: LikelihoodModel) -> tuple[int, int, int]:
     """FLOPs of the forward pass, of the backward pass, and bytes saved in between."""
     with torch.device("meta"):
-        x = torch.zeros(1, *shape, dtype=torch.uint8)
-        if network.priced == "codes" and hasattr(network, "grids"):  # a prior: the codes of all its grids in one row
-            x = torch.zeros(1, sum(math.prod(grid) for grid in network.grids), dtype=torch.int64)
+        x = network.example()
         label = torch.zeros(1, dtype=torch.int64)
         saved = SavedBytes(network)
         with FlopTally() as forward, saved, _without_autocast():

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -45,7 +45,7 @@ class Settings:
         passes: independent draws of the noise, averaged per image.
         importance_samples: K > 1 gives the importance-weighted bound with K samples in every pass.
         seed: of all noise.
-        estimator: one of the model's own estimators (see `SeveralEstimators`); empty for the one it trains with.
+        estimator: one of `LikelihoodModel.estimators`; empty for the one it trains with.
     """
 
     passes: int = 1
@@ -67,21 +67,6 @@ class Settings:
         return self.importance_samples > 1
 
 
-@runtime_checkable
-class SeveralEstimators(Protocol):
-    """A model that prices images in more than one way; `terms` is the one named by `default_estimator`."""
-
-    default_estimator: str
-
-    def estimators(self) -> Mapping[str, str]:
-        """Name -> what the number is."""
-        ...
-
-    def terms_with(self, estimator: str, x: Tensor, label: Tensor | None = None) -> LikelihoodTerms:
-        """As `terms`, by the named estimator."""
-        ...
-
-
 class Evaluation:
     """Prices batches one by one and turns the sums into a record.
 
@@ -98,7 +83,7 @@ class Evaluation:
                 f"importance_samples={settings.importance_samples}: {type(network).__name__} has no latents to weight; "
                 "use passes instead"
             )
-        if settings.estimator and not isinstance(network, SeveralEstimators):
+        if settings.estimator and not network.estimators():
             raise UserError(f"estimator={settings.estimator}: {type(network).__name__} has only one; leave it out")
         self.network = network.eval()
         self.settings = settings
@@ -149,7 +134,7 @@ class Evaluation:
         return mean_terms(every), torch.stack(bounds)
 
     def _terms(self, x: Tensor, label: Tensor | None) -> LikelihoodTerms:
-        if self.settings.estimator and isinstance(self.network, SeveralEstimators):
+        if self.settings.estimator:
             return self.network.terms_with(self.settings.estimator, x, label)
         return self.network.terms(x, label)
 
@@ -194,7 +179,7 @@ class Evaluation:
             )
         spec = dict(identity.get("spec") or {"class_path": type(self.network).__qualname__, "init_args": {}})
         given = {name: value for name, value in identity.items() if name != "spec" and value is not None}
-        estimator = "importance" if self.settings.weighted else "bound" if summary.rates else "exact"
+        estimator = "importance" if self.settings.weighted else self.network.kind
         return Record(
             model=references.load().family(spec["class_path"]).name,
             weights=weights_digest(self.network.state_dict()),
@@ -208,10 +193,10 @@ class Evaluation:
             images=summary.images,
             num_dims=self.num_dims,
             bits=self.network.bits,
-            bins=getattr(self.network, "bins", "normalised"),
+            bins=self.network.bins,
             priced=self.priced,
             estimator=estimator,
-            estimate=self.settings.estimator or getattr(self.network, "default_estimator", ""),
+            estimate=self.settings.estimator or self.network.default_estimator,
             passes=self.settings.passes,
             importance_samples=self.settings.importance_samples if self.settings.weighted else 0,
             seed=self.settings.seed,

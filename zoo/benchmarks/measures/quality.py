@@ -9,13 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from zoo.benchmarks.measures import metrics
 from zoo.benchmarks.measures.metrics import Classifier, Extractor
 from zoo.benchmarks.records import Measurement, stamp
 from zoo.errors import UserError
-from zoo.likelihood import LikelihoodModel
+from zoo.likelihood import FirstStage, LikelihoodModel
 
 TABLE = "quality"
 
@@ -140,7 +140,7 @@ def class_scores(train: Images, test: Images, epochs: int, seed: int = 0) -> dic
 
 def measure(
     subject: str,
-    network: nn.Module | None,
+    network: LikelihoodModel | FirstStage | None,
     real: Images,
     fake: Images | None,
     extractor: Extractor,
@@ -151,7 +151,7 @@ def measure(
 
     Args:
         subject: name of the row.
-        network: model with `reconstruct`, for the scores of its first stage; None for stored samples.
+        network: for the scores of its first stage; None for stored samples.
         real: images of the split.
         fake: samples; None measures reconstructions only.
         extractor: feature network.
@@ -160,7 +160,7 @@ def measure(
     """
     start = time.perf_counter()
     scores = {} if fake is None else sample_scores(real, fake, extractor)
-    if network is not None and hasattr(network, "reconstruct"):
+    if network is not None and network.reconstructs:
         rebuilt = batched(network.reconstruct, real.pixels, 32)
         scores |= reconstruction_scores(real, rebuilt, fake, extractor)
     if cas_epochs and fake is not None:

@@ -109,16 +109,17 @@ def _measure(
     from zoo.benchmarks.measures import quality
     from zoo.benchmarks.measures.metrics import load_extractor
     from zoo.checkpoints import load
+    from zoo.likelihood import LikelihoodModel
 
     network = load_extractor(extractor)
     lines = []
     settings = {"dataset": dataset, "split": split, "seed": seed, **options}
     for checkpoint in checkpoints:
         model = load(checkpoint).network
-        side = size or (model.image_shape[-1] if hasattr(model, "image_shape") else None)
+        whole = isinstance(model, LikelihoodModel)  # a first stage alone makes reconstructions only
+        side = size or (model.image_shape[-1] if whole else None)
         real = quality.real_images(dataset, split, side, count)
-        samples_of = hasattr(model, "sample")  # a first stage alone makes reconstructions only
-        fake = quality.drawn_images(model, real.labels, batch_size, seed, **options) if samples_of else None
+        fake = quality.drawn_images(model, real.labels, batch_size, seed, **options) if whole else None
         named = settings | {"resolution": real.pixels.shape[-1]}
         lines.append(quality.measure(checkpoint, model, real, fake, network, named, cas_epochs))
     for path in samples:

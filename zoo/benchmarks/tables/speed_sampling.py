@@ -79,13 +79,12 @@ def measure_model(name: str, images: int, batch_size: int, steps: int) -> Measur
 
     from zoo.benchmarks.measures.sampling import seconds_per_thousand
     from zoo.checkpoints import load
-    from zoo.models import VDM
 
     loaded = load(name)
     network: Any = loaded.network
     chosen = {}
-    if isinstance(network, VDM):
-        network.coding_steps = chosen["steps"] = steps
+    if network.steps is not None:
+        network.steps = chosen["steps"] = steps
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         seconds = seconds_per_thousand(network, images, batch_size)

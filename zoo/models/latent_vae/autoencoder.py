@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
+from zoo.likelihood.first_stage import FirstStage, FirstStagePass
 from zoo.likelihood.gaussian import DiagonalGaussian
 from zoo.likelihood.levels import level_values, to_levels
 
@@ -206,23 +207,10 @@ class Decoder(nn.Module):
         return self.conv_out(F.silu(self.norm_out(h)))
 
 
-@dataclass(frozen=True)
-class FirstStagePass:
-    """One training pass through a first stage.
-
-    Attributes:
-        reconstruction: (B, C, H, W), not clamped.
-        penalty: scalar regulariser: mean over the batch of the KL in nats per image, or the codebook loss.
-        parts: further scalars worth logging.
-    """
-
-    reconstruction: Tensor
-    penalty: Tensor
-    parts: dict[str, Tensor]
-
-
-class Autoencoder(nn.Module):
+class Autoencoder(FirstStage):
     """What the two first stages share; see `KLAutoencoder` and `VQAutoencoder`."""
+
+    trains = True
 
     def __init__(self, shape: AutoencoderShape, embed_channels: int, moments: int) -> None:
         super().__init__()
@@ -239,17 +227,9 @@ class Autoencoder(nn.Module):
         """The kernel that the adaptive adversarial weight compares gradients at."""
         return self.decoder.conv_out.weight
 
-    def latent(self, images: Tensor) -> Tensor:
-        """The deterministic latent that a second stage models: (B, C, H, W) in [-1, 1] -> (B, E, H/f, W/f)."""
-        raise NotImplementedError
-
     def decode(self, latent: Tensor) -> Tensor:
         """(B, E, H/f, W/f) -> image (B, C, H, W), not clamped."""
         return self.decoder(self.from_embedding(latent))
-
-    def training_pass(self, images: Tensor) -> FirstStagePass:
-        """Reconstruct with the regulariser at work."""
-        raise NotImplementedError
 
     @torch.no_grad()
     def reconstruct(self, x: Tensor) -> Tensor:
@@ -270,6 +250,8 @@ class KLAutoencoder(Autoencoder):
         image_channels: channels of the image.
         middle_attention: False for networks without any attention.
     """
+
+    gaussian = True
 
     def __init__(
         self,

@@ -16,9 +16,10 @@ from collections.abc import Sequence
 from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from zoo.errors import UserError, closest
+from zoo.likelihood.first_stage import FirstStage
 from zoo.likelihood.gaussian import DiagonalGaussian
 from zoo.likelihood.latents import LatentPolicy, LatentSite, SamplePosterior, SamplePrior
 from zoo.likelihood.levels import check_bits, from_levels, level_values, to_levels
@@ -36,7 +37,7 @@ CLIP = 4.0
 LABEL_DROPOUT = 0.1
 
 
-class PixelSpace(nn.Module):
+class PixelSpace(FirstStage):
     """No first stage: the latent is the image (the pixel-space models of Tables 1 and 5).
 
     Args:
@@ -54,6 +55,10 @@ class PixelSpace(nn.Module):
     def decode(self, latent: Tensor) -> Tensor:
         """The latent itself."""
         return latent
+
+    def reconstruct(self, x: Tensor) -> Tensor:
+        """The image itself."""
+        return x
 
 
 class LatentVAE(AncestralModel):
@@ -81,9 +86,11 @@ class LatentVAE(AncestralModel):
         torch.Size([5])
     """
 
+    reconstructs = True
+
     def __init__(
         self,
-        first_stage: nn.Module,
+        first_stage: FirstStage,
         hierarchy: HierarchicalVAE,
         image_size: int,
         pixel_head: PixelHead | None = None,
@@ -98,7 +105,7 @@ class LatentVAE(AncestralModel):
     ) -> None:
         super().__init__()
         _check_parts(first_stage, hierarchy, image_size)
-        if sigma_q is None and not hasattr(first_stage, "encode"):
+        if sigma_q is None and not first_stage.gaussian:
             raise UserError("sigma_q: null needs a first stage with a Gaussian encoder (KLAutoencoder); give a number")
         if train == "pixels" and pixel_head is None:
             raise UserError("train: 'pixels' needs a pixel_head; add one or train 'hierarchy'")
@@ -106,6 +113,7 @@ class LatentVAE(AncestralModel):
         self.image_shape = (first_stage.image_channels, image_size, image_size)
         self.priced = "codes" if pixel_head is None or price == "codes" else "pixels"
         self.first_stage, self.hierarchy, self.pixel_head = first_stage, hierarchy, pixel_head
+        self.canvas_unit = image_size // 4  # one column of the 4x4 level
         self.sigma_q, self.spectral_weight, self.trained = sigma_q, spectral_weight, train
         self.register_buffer("shift", torch.tensor(math.nan if shift is None else shift))
         self.register_buffer("scale", torch.tensor(math.nan if scale is None else scale))
@@ -189,10 +197,9 @@ class LatentVAE(AncestralModel):
         prior = self.hierarchy.ancestral_pass(policy, y, n, label, prior_label, size=size)
         return policy(LatentSite(LATENT, len(self.hierarchy.layers), prior, posterior))
 
-    @property
-    def canvas_unit(self) -> int:
-        """Pixels by which a picture may grow: one column of the 4x4 level."""
-        return self.image_shape[1] // 4
+    def visit_sites(self, policy: LatentPolicy, x: Tensor, label: Tensor | None = None) -> None:
+        """See `AncestralModel`."""
+        self.latent_pass(policy, x, label=label)
 
     def ancestral_pass(
         self, policy: LatentPolicy, x: Tensor | None = None, n: int = 1, label: Tensor | None = None
@@ -211,8 +218,6 @@ class LatentVAE(AncestralModel):
     def terms(self, x: Tensor, label: Tensor | None = None) -> LikelihoodTerms:
         """Price of the pixels, or of the latent code if there is no pixel head; see `LikelihoodModel.terms`."""
         return super().terms(x, label) if self.priced == "pixels" else self.code_terms(x, label)
-
-    default_estimator = ""
 
     def estimators(self) -> dict[str, str]:
         """Which prices there are; `codes` is no likelihood of pixels."""
@@ -292,15 +297,7 @@ class LatentVAE(AncestralModel):
     ) -> Tensor:
         """Pictures as the paper makes them: the decoded mean of p(y | z), without noise of latent or pixels.
 
-        Args:
-            policy: where the latents of the groups come from.
-            n: batch size.
-            label: (n,) classes, -1 for none.
-            canvas: see `latent_pass`.
-            x: (B, C, H, W) uint8, if posteriors are wanted.
-
-        Returns:
-            uint8 (n, C, H, W).
+        Arguments as `AncestralModel.render`.
         """
         mean_at_end = Named({LATENT: SamplePrior(0.0)}, policy)
         return self.images(self.latent_pass(mean_at_end, x, n, label, canvas=canvas))
@@ -358,7 +355,7 @@ class LatentVAE(AncestralModel):
             raise UserError("guidance: needs a label for every image; give --label")
 
 
-def _check_parts(first_stage: nn.Module, hierarchy: HierarchicalVAE, image_size: int) -> None:
+def _check_parts(first_stage: FirstStage, hierarchy: HierarchicalVAE, image_size: int) -> None:
     """Sizes and channels of the two stages must agree."""
     if hierarchy.resolution * first_stage.factor != image_size:
         raise UserError(

@@ -80,6 +80,7 @@ class UpsamplingStack(LatentVAE):
             train=train,
             price="codes" if base is None else "pixels",
         )
+        self.canvas_unit = None
         if hierarchy.condition is None:
             raise UserError("hierarchy.condition_channels: 0, but an upsampler starts from a small image; give 3")
         if base is not None and base.resolution != hierarchy.sides[0]:
@@ -103,7 +104,7 @@ class UpsamplingStack(LatentVAE):
     ) -> Tensor:
         """Visit the small image's groups, the small image, the large one's groups, and it; see `LatentVAE`."""
         if canvas is not None:
-            raise UserError("outpaint: the upsampling stack works at its own size only; use a latent VAE")
+            raise UserError("the pictures of an upsampling stack cannot grow; use a latent VAE")
         large = None if x is None else self.latent_posterior(x)
         small, index = None if x is None else self.small(x), 0
         if self.base is not None:

@@ -1,6 +1,5 @@
 """PixelSNAIL as prior over a grid of codes, conditioned on the grids above it (Razavi et al. 2019, section 3.2)."""
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -11,9 +10,6 @@ from zoo.likelihood import Choose, LikelihoodModel, LikelihoodTerms, Objective, 
 from zoo.models.pixelsnail.incremental import SnailStepper
 from zoo.models.pixelsnail.layers import GatedBlock, NormedConv2d
 from zoo.models.pixelsnail.trunk import CodeInput, SnailConfig, SnailTrunk
-
-Progress = Callable[[int, int], None]
-"""Called with the number of finished rows and the number of rows."""
 
 
 class SameConv2d(NormedConv2d):
@@ -141,7 +137,7 @@ class CodePrior(LikelihoodModel):
 
     bits = 8
     priced = "codes"
-    progress: Progress | None = None
+    kind = "exact"
 
     def __init__(
         self,
@@ -161,6 +157,7 @@ class CodePrior(LikelihoodModel):
         self.grids = [(int(h), int(w)) for h, w in grids]
         self.grid, self.num_codes, self.classes, self.name = self.grids[-1], codes[-1], classes, name
         self.image_shape = (1, *self.grid)
+        self.code_grids = {name: self.grid}
         self.conditioning = None
         width = 0
         if len(grids) > 1:
@@ -193,6 +190,10 @@ class CodePrior(LikelihoodModel):
             label: (B,) classes, -1 = none.
         """
         return AutoregressiveCodes(self, n, upper, label)
+
+    def example(self, n: int = 1) -> Tensor:
+        """Flat codes of all grids, all zeros: (n, number of codes) int64."""
+        return torch.zeros(n, sum(h * w for h, w in self.grids), dtype=torch.int64)
 
     def split(self, x: Tensor) -> list[Tensor]:
         """Grids (B, h, w), top first, of flat codes (B, n); what lies below this level is ignored."""

@@ -15,7 +15,6 @@ from zoo.likelihood import (
     from_levels,
     level_values,
 )
-from zoo.models.pixelsnail.codes import Progress
 from zoo.models.pixelsnail.incremental import SnailStepper
 from zoo.models.pixelsnail.trunk import PixelInput, SnailConfig, SnailTrunk
 
@@ -93,7 +92,7 @@ class PixelSNAIL(AncestralModel):
         torch.Size([2, 3, 4, 4])
     """
 
-    progress: Progress | None = None
+    kind = "exact"
 
     def __init__(
         self,

@@ -112,7 +112,7 @@ def samples_over_time(model: VDM, n: int, columns: int = 8, label: Tensor | None
     """Samples on their way from noise to image.
 
     Args:
-        model: the model; `coding_steps` is the number of steps.
+        model: the model; `steps` is the number of steps.
         n: samples, one row each.
         columns: pictures per row; the first is z_1, the last the sample.
         label: (n,) classes.

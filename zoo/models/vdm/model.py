@@ -114,7 +114,8 @@ class VDM(AncestralModel):
         eval_draws: times per image in `terms`.
         ode_tolerance: of the probability-flow ODE: of the latent in each step, of the density in all
             steps together (nats/dim).
-        coding_steps: T of `ancestral_pass`: sampling, T-step bound, bits-back coding. May be changed at any time.
+        coding_steps: T of `ancestral_pass`: sampling, T-step bound, bits-back coding. The attribute
+            `steps` may be changed at any time.
         checkpoint_activations: recompute blocks in the backward pass to save memory.
     """
 
@@ -161,7 +162,7 @@ class VDM(AncestralModel):
         self.low_discrepancy = low_discrepancy
         self.eval_draws = eval_draws
         self.ode_tolerance = ode_tolerance
-        self.coding_steps = coding_steps
+        self.steps = coding_steps
         if gamma_min is None:
             gamma_min = -13.3 + (8 - bits) * 2.0 * 0.6931471805599453
         if fourier_exponents is None:
@@ -352,12 +353,12 @@ class VDM(AncestralModel):
     def ancestral_pass(
         self, policy: LatentPolicy, x: Tensor | None = None, n: int = 1, label: Tensor | None = None
     ) -> Categorical:
-        """Visit z_1, z_{1 - 1/T}, ..., z_0 with T = `coding_steps`; see `AncestralModel.ancestral_pass`.
+        """Visit z_1, z_{1 - 1/T}, ..., z_0 with T = `steps`; see `AncestralModel.ancestral_pass`.
 
         The sites are named z<T> (pure noise) to z0. Latents are float64: near t = 0 a step's standard deviation falls
         below 1e-4 and float32 would blur the difference of the two means.
         """
-        T, label = self.coding_steps, self._class_of(label)
+        T, label = self.steps, self._class_of(label)
         parameter = next(self.parameters(), torch.empty(()))
         gammas = self.schedule(torch.linspace(1.0, 0.0, T + 1, dtype=torch.float64, device=parameter.device)).gamma
         f = None if x is None else self.encode(x)
@@ -375,6 +376,8 @@ class VDM(AncestralModel):
                 alpha, sigma = signal_and_noise(gamma_t)
                 posterior = self.transition(z, gamma_t, gamma_s, (z - alpha * f) / sigma)
             z = policy(LatentSite(f"z{T - i - 1}", i + 1, prior, posterior)).double()
+            if self.progress is not None:
+                self.progress(i + 1, T)
         return self.pixels(z)
 
     def previews(self, x: Tensor | None, label: Tensor | None = None) -> Mapping[str, Tensor]:

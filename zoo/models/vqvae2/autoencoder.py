@@ -149,6 +149,8 @@ class QuantisedAutoencoder(AncestralModel):
         bits: depth of the pixels it sees and prices.
     """
 
+    reconstructs = True
+
     def __init__(
         self,
         image_shape: list[int],
@@ -234,8 +236,13 @@ class QuantisedAutoencoder(AncestralModel):
         """Reconstruction (B, C, H, W) on [-1, 1], not clamped, from code vectors, top first."""
         return self.decoder(self.joined(vectors))
 
+    @torch.no_grad()
     def reconstruct(self, x: Tensor, levels: int | None = None) -> Tensor:
-        """Reconstruction of source pixels from the upper `levels` alone; the lower ones get their mean code vector."""
+        """(B, C, H, W) uint8 from the codes of the upper `levels` alone; lower ones get their mean code vector."""
+        return to_pixels(self.rebuilt(x, levels))
+
+    def rebuilt(self, x: Tensor, levels: int | None = None) -> Tensor:
+        """As `reconstruct`, (B, C, H, W) on [-1, 1] and not clamped."""
         codes = self.encode(self.normalise(x)).codes
         vectors = self.lookup(codes)
         for n in range(levels if levels is not None else len(vectors), len(vectors)):
@@ -296,6 +303,11 @@ class QuantisedAutoencoder(AncestralModel):
         """(B,) mean squared error of the reconstruction, pixels on [-1, 1]."""
         values = self.normalise(x)
         return (self.decode(self.lookup(self.encode(values).codes)) - values).pow(2).flatten(1).mean(1)
+
+
+def to_pixels(values: Tensor) -> Tensor:
+    """Nearest 8-bit pixel of values on [-1, 1]."""
+    return (values.clamp(-1, 1) * 127.5 + 127.5).round().to(torch.uint8)
 
 
 def _repeat(vectors: Tensor, like: Tensor) -> Tensor:

@@ -23,8 +23,7 @@ from zoo.likelihood import (
     from_levels,
 )
 from zoo.models.pixelsnail import AutoregressiveCodes, CodePrior
-from zoo.models.pixelsnail.codes import Progress
-from zoo.models.vqvae2.autoencoder import Decoder, QuantisedAutoencoder, Residual
+from zoo.models.vqvae2.autoencoder import Decoder, QuantisedAutoencoder, Residual, to_pixels
 
 
 @dataclass(frozen=True)
@@ -101,6 +100,8 @@ class VQVAE2(AncestralModel):
         torch.Size([2, 3, 8, 8])
     """
 
+    reconstructs = True
+
     def __init__(
         self,
         autoencoder: QuantisedAutoencoder,
@@ -118,6 +119,10 @@ class VQVAE2(AncestralModel):
             if prior.grid != grid or prior.num_codes != autoencoder.num_codes:
                 raise ValueError(f"prior {prior.name!r} is for {prior.grid} codes, the autoencoder has {grid}")
         self.priors = nn.ModuleList(priors or [])
+        for prior in self.priors:
+            prior.progress = self._show
+        if priors:
+            self.code_grids = dict(zip(autoencoder.names, autoencoder.grids, strict=True))
         self.head = None
         if head is not None:
             config = head if isinstance(head, HeadConfig) else HeadConfig(**head)
@@ -130,15 +135,10 @@ class VQVAE2(AncestralModel):
         self.autoencoder.eval()
         return self
 
-    @property
-    def progress(self) -> Progress | None:
-        """Called after every finished row of codes while drawing."""
-        return self.priors[0].progress if self.priors else None
-
-    @progress.setter
-    def progress(self, callback: Progress | None) -> None:
-        for prior in self.priors:
-            prior.progress = callback
+    def _show(self, done: int, total: int) -> None:
+        """Hand on what a prior reports after every finished row of codes."""
+        if self.progress is not None:
+            self.progress(done, total)
 
     def prior(
         self, level: int, batch: int, upper: list[Tensor], label: Tensor | None = None
@@ -206,14 +206,9 @@ class VQVAE2(AncestralModel):
     @torch.no_grad()
     def reconstruct(self, x: Tensor, levels: int | None = None) -> Tensor:
         """Decoder output (B, C, H, W) uint8 from the codes of the upper `levels` alone (paper, figure 3)."""
-        return to_pixels(self.autoencoder.reconstruct(x, levels))
+        return self.autoencoder.reconstruct(x, levels)
 
     @torch.no_grad()
     def mse(self, x: Tensor) -> Tensor:
         """(B,) mean squared error of the reconstruction, pixels on [-1, 1]."""
         return self.autoencoder.mse(x)
-
-
-def to_pixels(values: Tensor) -> Tensor:
-    """Nearest 8-bit pixel of values on [-1, 1]."""
-    return (values.clamp(-1, 1) * 127.5 + 127.5).round().to(torch.uint8)
