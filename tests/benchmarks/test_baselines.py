@@ -16,9 +16,9 @@ def photos():
 
 
 def test_tiles_are_the_windows_that_evaluation_reads(photos):
-    from zoo.benchmarks.measures.evaluator import split_loader
+    from zoo.data import open_split
 
-    batches = [x for x, _ in split_loader("photos", "test", (3, 32, 32), 3, limit=1)]
+    batches = [x for x, _ in open_split("photos", "test", (3, 32, 32), limit=1, batch_size=3)]
     seen = np.concatenate([x.permute(0, 2, 3, 1).numpy() for x in batches])
     assert np.array_equal(baselines.tiles_of(photos, 32), seen)
 

@@ -9,7 +9,8 @@ import torch
 
 from tests.benchmarks.toy import ToyVAE
 from zoo.benchmarks.measures.bits_per_dim import BitsPerDim
-from zoo.benchmarks.measures.evaluator import Evaluation, Settings, evaluate, noise_seed, split_loader
+from zoo.benchmarks.measures.evaluator import Evaluation, Settings, evaluate, noise_seed
+from zoo.data import open_split
 from zoo.errors import UserError
 from zoo.likelihood import LikelihoodTerms
 
@@ -23,7 +24,9 @@ def numbers(record):
 def price(batch_size=16, limit=1, settings=None):
     model = ToyVAE()
     settings = settings or Settings()
-    return evaluate(model, split_loader("photos", "test", model.image_shape, batch_size, limit), settings)
+    return evaluate(
+        model, open_split("photos", "test", model.image_shape, limit=limit, batch_size=batch_size), settings
+    )
 
 
 def random_terms(n, seed):
@@ -78,9 +81,9 @@ class Counting(ToyVAE):
 @pytest.mark.parametrize("batch_size", [1, 7, 64, 100])
 def test_every_test_image_is_counted_once(batch_size):
     model = Counting()
-    loader = split_loader("photos", "test", model.image_shape, batch_size, limit=1)
+    loader = open_split("photos", "test", model.image_shape, limit=1, batch_size=batch_size)
     record = evaluate(model, loader)
-    whole, _ = loader.reader.__getitems__(split_loader("photos", "test", (3, 64, 64), 1, 1).plan.request(0, 0))
+    whole, _ = open_split("photos", "test", (3, 64, 64), limit=1).first(1)
     tiles = whole[0].unfold(1, 8, 8).unfold(2, 8, 8).permute(1, 2, 0, 3, 4).reshape(-1, 3, 8, 8)
     assert record.images == len(tiles) == len(model.seen)
     assert torch.equal(torch.stack(model.seen), tiles)
@@ -136,12 +139,12 @@ def test_a_cost_that_is_not_finite_stops_the_evaluation():
     model = ToyVAE()
     model.table.data[3] = float("nan")
     with pytest.raises(UserError, match="batch 0 has a cost of nan"):
-        evaluate(model, split_loader("photos", "test", model.image_shape, 4, 1))
+        evaluate(model, open_split("photos", "test", model.image_shape, limit=1, batch_size=4))
 
 
 def test_missed_images_are_noticed():
     model = ToyVAE()
-    loader = split_loader("photos", "test", model.image_shape, 16, 1)
+    loader = open_split("photos", "test", model.image_shape, limit=1, batch_size=16)
     evaluation = Evaluation(model)
     x, label = next(iter(loader))
     evaluation.update(x, label, 0)
@@ -194,7 +197,7 @@ class Twice(ToyVAE):
 
 def test_named_estimator_is_used_and_recorded():
     model = Twice()
-    loader = split_loader("photos", "test", model.image_shape, 16, 1)
+    loader = open_split("photos", "test", model.image_shape, limit=1, batch_size=16)
     plain, halved = (evaluate(model, loader, Settings(estimator=name)) for name in ("", "halved"))
     assert halved.bits_per_dim == pytest.approx(0.5 * plain.bits_per_dim)
     assert (plain.estimate, halved.estimate) == ("plain", "halved")

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from zoo.data import open_split
 from zoo.data.datamodule import ImageDataModule
 from zoo.data.loading import BatchReader, apply, binarise
 from zoo.data.locate import BUNDLED, locate
@@ -292,3 +293,67 @@ def test_names_stand_for_files_in_the_data_folder(monkeypatch, tmp_path, grey):
     monkeypatch.setenv("ZOO_DATA", str(tmp_path))
     assert locate("grey") == tmp_path / "grey.h5"
     assert ImageDataModule("grey").info.name == "grey"
+
+
+# the one door
+
+
+def grey_file(tmp_path, side=28, count=7):
+    from zoo.data.writer import PackedWriter, new_file
+
+    images = np.random.default_rng(0).integers(0, 256, (count, side, side, 1), dtype=np.uint8)
+    with new_file(tmp_path / "grey.h5") as path, PackedWriter(path, {"test": count}, (side, side, 1)) as writer:
+        for image in images:
+            writer.add("test", image)
+        writer.finish({"name": "grey", "variant": "grey"})
+    return tmp_path / "grey.h5", images
+
+
+def test_the_door_and_the_data_module_hand_out_the_same(tmp_path):
+    path, images = grey_file(tmp_path)
+    settings = {"pad": 2, "binarize": True, "crop": None, "dataset": str(path), "labels": "none", "val_split": "val"}
+    through_door = open_split(None, "test", (1, 32, 32), settings, batch_size=3)
+    module = ImageDataModule(str(path), eval_batch_size=3, pad=2, binarize=True, labels="none")
+    for (x, label), (y, other) in zip(through_door, module.test_dataloader(), strict=True):
+        assert torch.equal(x, y)
+        assert torch.equal(label, other)
+    assert set(np.unique(through_door.first(7)[0])) == {0, 255}
+    plain = open_split(path, "test", (1, 28, 28)).first(7)[0]
+    np.testing.assert_array_equal(plain.numpy().transpose(0, 2, 3, 1), images)
+
+
+def test_the_door_cuts_padded_tiles_of_the_models_size(tmp_path):
+    path, images = grey_file(tmp_path)
+    loader = open_split(path, "test", (1, 18, 18), {"pad": 2})
+    assert loader.image_shape == (1, 18, 18)
+    assert loader.plan.num_samples == 28
+    np.testing.assert_array_equal(loader.read([3])[0][0, 0, 2:-2, 2:-2], images[0, 14:, 14:, 0])
+    whole = open_split(path, "test", (1, 18, 18), {"pad": 2, "binarize": True}, whole=True)
+    np.testing.assert_array_equal(whole.read([6])[0][0].permute(1, 2, 0), images[6])
+
+
+@pytest.mark.parametrize("shape", [(3, 28, 28), (1, 32, 32), (1, 9, 9), (1, 14, 7)])
+def test_the_door_refuses_what_does_not_fit(tmp_path, shape):
+    path, _ = grey_file(tmp_path)
+    with pytest.raises(UserError, match=r"grey.h5|crop=9 does not tile"):
+        open_split(path, "test", shape)
+
+
+@pytest.mark.parametrize("world", [1, 2, 3])
+def test_numbers_of_images_do_not_depend_on_the_number_of_processes(world):
+    everything = open_split("photos", "test", (3, 32, 32), limit=5, batch_size=3)
+    whole = everything.first(1000)[0]
+    for rank in range(world):
+        loader = open_split("photos", "test", (3, 32, 32), limit=5, batch_size=3, place=(rank, world))
+        for position, (x, _) in enumerate(loader):
+            assert torch.equal(x, whole[loader.indices(position)])
+        assert torch.equal(loader.first(1)[0], whole[:1])
+        with pytest.raises(IndexError):
+            loader.plan.request(0, -rank - 1)
+
+
+def test_a_spread_reaches_from_the_first_image_to_the_last():
+    loader = open_split("photos", "test", (3, 64, 64))
+    x, _ = loader.spread(3)
+    assert torch.equal(x, loader.read([0, 31, 63])[0])
+    assert len(loader.spread(1000)[0]) == 64

@@ -107,12 +107,13 @@ def _checkpoint(
     name: str, source: str, folder: Folder, tiles: int, samples: int, advance: Callable[..., Any]
 ) -> Iterator[Line]:
     """Price the test split, code a part of it, draw samples; every result is written as soon as it is there."""
-    from zoo.benchmarks.measures.evaluator import Settings, evaluate, split_loader
+    from zoo.benchmarks.measures.evaluator import Settings, evaluate
     from zoo.checkpoints import load
+    from zoo.data import open_split
 
     loaded = load(source)
     network: Any = loaded.network
-    loader = split_loader(DATASET, "test", network.image_shape, BATCH)
+    loader = open_split(DATASET, "test", network.image_shape, loaded.data, batch_size=BATCH)
     with advance(f"{name}: pricing", total=loader.plan.num_samples) as step:
         record = evaluate(network, loader, Settings(), progress=step, config=name, **loaded.described)
     if tiles and record.priced == "pixels":
@@ -128,22 +129,17 @@ def _checkpoint(
     yield record
 
 
-def first_tiles(shape: Sequence[int], count: int) -> Any:
-    """The first tiles of the test split, (count, C, H, W) uint8."""
-    from zoo.benchmarks.measures.evaluator import split_loader
-
-    return next(iter(split_loader(DATASET, "test", shape, count)))[0]
-
-
 def _coded(record: Record, loaded: Loaded, tiles: int, step: Callable[[int], None]) -> Record:
     """The record with what real files of the first tiles took; fewer tiles if the model is slow."""
     from zoo.benchmarks.measures.coding import code_tiles
+    from zoo.data import open_split
 
     done = 0
+    loader = open_split(DATASET, "test", loaded.network.image_shape, loaded.data)
     for count in sorted({min(16, tiles), tiles}):
         started = time.perf_counter()
         try:
-            coded = code_tiles(loaded, first_tiles(loaded.network.image_shape, count), STEPS)
+            coded = code_tiles(loaded, loader.first(count)[0], STEPS)
         except UserError as error:
             return dataclasses.replace(record, note=f"{record.config}: not coded, {error}")
         record = dataclasses.replace(record, **coded)
@@ -175,6 +171,7 @@ def _classical(folder: Folder, advance: Callable[..., Any]) -> list[Measurement]
     from PIL import Image
 
     from zoo.benchmarks.measures import baselines
+    from zoo.data import open_split
 
     with advance("classical codecs", total=2 * len(baselines.available())) as step:
         found = baselines.measure_photos(progress=lambda _: step(1))
@@ -182,7 +179,7 @@ def _classical(folder: Folder, advance: Callable[..., Any]) -> list[Measurement]
     target.unlink(missing_ok=True)
     for line in found:
         store.append(target, line)
-    tiles = first_tiles((3, 32, 32), 256)[::16].permute(0, 2, 3, 1).numpy()  # (N, H, W, C)
+    tiles = open_split(DATASET, "test", (3, 32, 32)).first(256)[0][::16].permute(0, 2, 3, 1).numpy()  # (N, H, W, C)
     with atomic_path(folder.samples / "photographs.png") as path:
         Image.fromarray(baselines.montage(tiles)).save(path, format="PNG")
     return found

@@ -52,6 +52,12 @@ class Loaded:
         return {"checkpoint": self.path.name, "spec": self.spec, "augmented": bool(self.meta.get("augmented"))}
 
     @property
+    def data(self) -> dict[str, Any]:
+        """Settings of the training data, as `zoo.data.open_split` takes them; empty where none are noted."""
+        noted = self.meta.get("data")
+        return noted if isinstance(noted, dict) else {}
+
+    @property
     def identity(self) -> bytes:
         """12 bytes that name spec and weights together; coded files carry them."""
         text = json.dumps(self.spec, sort_keys=True) + self.digest

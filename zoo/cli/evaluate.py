@@ -168,7 +168,7 @@ def _open(argv: list[str], command: str) -> Subject | None:
     cli = ZooCLI([*defaults, *without_option(argv, "--ckpt_path")], command)
     store.fit_weights(cli.model.network, contents.weights, str(path))
     cli.model.eval()
-    _tile(cli)
+    cli.datamodule.tile_for(cli.model.network.image_shape)
     spec = {"class_path": cli.config.model.network.class_path}
     spec["init_args"] = _plain(cli.config.model.network.get("init_args", {}))
     return Subject(cli, path, spec, store.experiment_name(path), bool(contents.meta.get("augmented")))
@@ -192,18 +192,3 @@ def _data(path: Path, meta: dict[str, Any]) -> dict[str, Any]:
     if data is None and beside.is_file():
         data = (yaml.safe_load(beside.read_text(encoding="utf-8")) or {}).get("data")
     return {key: data[key] for key in DATA_SETTINGS if key in data} if isinstance(data, dict) else {}
-
-
-def _tile(cli: ZooCLI) -> None:
-    """Cut larger images into windows of the model's size, if the data settings do not say otherwise."""
-    data, (channels, height, width) = cli.datamodule, cli.model.network.image_shape
-    found = data.image_shape
-    if found == (channels, height, width):
-        return
-    if data.crop is None and found[0] == channels and height == width <= min(found[1:]):
-        data.crop = height - 2 * data.pad
-        return
-    raise UserError(
-        f"data.dataset={data.dataset}: images are {found} (channels, height, width), the checkpoint prices "
-        f"{(channels, height, width)}; choose another --data.dataset or --data.crop"
-    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,19 +16,20 @@ from zoo.likelihood.latents import LatentSite
 FIT = "it works with VDVAE, Efficient-VDVAE and latent VAEs"
 
 
-def load_hierarchy(checkpoint: str, command: str) -> AncestralModel:
-    """The model of a checkpoint, if its latents are a hierarchy.
+def load_hierarchy(checkpoint: str, command: str) -> tuple[AncestralModel, dict[str, Any]]:
+    """The model of a checkpoint and the settings of its data, if its latents are a hierarchy.
 
     Raises:
         UserError: it has no latents, or those are codes or the steps of a diffusion.
     """
-    model = load(checkpoint).network
+    loaded = load(checkpoint)
+    model = loaded.network
     kind = type(model).__name__
     if not isinstance(model, AncestralModel):
         raise UserError(f"{checkpoint}: {kind} has no latents, so there is nothing to {command}; {FIT}")
     if model.steps is not None:
         raise UserError(f"{checkpoint}: the latents of {kind} are noisy images, not a hierarchy; {command}: {FIT}")
-    return model
+    return model, loaded.data
 
 
 def record(model: AncestralModel, x: Tensor, checkpoint: str, command: str) -> Recording:

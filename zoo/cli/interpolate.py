@@ -44,8 +44,8 @@ def interpolate(
     path = check_png(output)
     if steps < 2:
         raise UserError(f"--steps {steps}: expected at least 2, the two ends")
-    model = load_hierarchy(checkpoint, "interpolate")
-    x = read_images(images or [], dataset, split, len(images) if images else 2 * pairs, model.image_shape)
+    model, data = load_hierarchy(checkpoint, "interpolate")
+    x = read_images(images or [], dataset, split, len(images) if images else 2 * pairs, model.image_shape, data)
     if len(x) < 2 or len(x) % 2:
         raise UserError(f"interpolate: got {len(x)} image(s); give two for each walk")
     torch.manual_seed(seed)

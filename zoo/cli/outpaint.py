@@ -42,13 +42,13 @@ def outpaint(
     from zoo.likelihood.manipulation import Widen
 
     path = check_png(output)
-    model = load_hierarchy(checkpoint, "outpaint")
+    model, data = load_hierarchy(checkpoint, "outpaint")
     if model.canvas_unit is None:
         raise UserError(
             f"{checkpoint}: the decoder of {type(model).__name__} starts from arrays of fixed size, so its pictures "
             "cannot grow; outpaint works with latent VAEs"
         )
-    x = read_images(images or [], dataset, split, n, model.image_shape)
+    x = read_images(images or [], dataset, split, n, model.image_shape, data)
     canvas, start = place(x.shape[-2:], size, side, model.canvas_unit)
     torch.manual_seed(seed)
     given = record(model, x, checkpoint, "outpaint").latents

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,8 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from zoo.codec.images import find_images, open_image
-from zoo.data.locate import locate
-from zoo.data.packed import PackedSplit
+from zoo.data import open_split
 from zoo.errors import UserError
 from zoo.files import atomic_path
 
@@ -51,9 +51,14 @@ def save_grid(images: Tensor, path: Path, columns: int | None = None) -> None:
 
 
 def read_images(
-    files: Sequence[str], dataset: str | None, split: str, count: int, shape: tuple[int, int, int]
+    files: Sequence[str],
+    dataset: str | None,
+    split: str,
+    count: int,
+    shape: tuple[int, int, int],
+    settings: Mapping[str, Any] | None = None,
 ) -> Tensor:
-    """Images of the size a model was built for; larger ones give their centre.
+    """Images of the size a model was built for; larger files give their centre, data sets their tiles.
 
     Args:
         files: image files or folders; empty to take a data set.
@@ -61,6 +66,7 @@ def read_images(
         split: "train", "val" or "test".
         count: how many at most.
         shape: (C, H, W) of the model.
+        settings: what the checkpoint notes of its training data.
 
     Returns:
         (N, C, H, W) uint8.
@@ -68,15 +74,9 @@ def read_images(
     Raises:
         UserError: if an image cannot be read, is smaller than the model's, or has other channels.
     """
-    if files:
-        named = [(str(file), image.load()) for file in find_images(files) for image in open_image(file, shape[0])]
-    else:
-        name = dataset or "photos"
-        packed = PackedSplit(locate(name), split)
-        if packed.channels != shape[0]:
-            raise UserError(f"{name}: images of {packed.channels} channel(s), the model's have {shape[0]}")
-        chosen = np.unique(np.linspace(0, len(packed) - 1, min(count, len(packed))).astype(int))
-        named = [(f"{name} {split} {i}", packed.images([i])[0].transpose(2, 0, 1)) for i in chosen]
+    if not files:
+        return open_split(dataset, split, shape, settings).spread(count)[0]
+    named = [(str(file), image.load()) for file in find_images(files) for image in open_image(file, shape[0])]
     return torch.stack([_centre(pixels, source, shape) for source, pixels in named[:count]])
 
 

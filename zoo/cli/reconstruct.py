@@ -52,13 +52,14 @@ def reconstruct(
     from zoo.models import VQVAE2
 
     path = check_png(output)
-    model = load(checkpoint).network
+    loaded = load(checkpoint)
+    model: Any = loaded.network
     if not isinstance(model, AncestralModel):
         raise UserError(f"{checkpoint}: {type(model).__name__} has no latents to keep")
     if fill == "mean" and not isinstance(model, VQVAE2):
         raise UserError(f"--fill mean: {type(model).__name__} has no mean code vectors; use --fill prior")
     set_steps(model, steps)
-    x = read_images(images or [], dataset, split, n, model.image_shape)
+    x = read_images(images or [], dataset, split, n, model.image_shape, loaded.data)
     rows = [from_levels(to_levels(x, model.bits), model.bits)]
     with torch.inference_mode():
         if isinstance(model, VQVAE2) and fill != "prior":

@@ -50,8 +50,8 @@ def traverse(
     path = check_png(output)
     if columns < 2 or count < 1 or batch_size < 1:
         raise UserError(f"--columns {columns} --count {count}: expected at least 2 columns and 1 image")
-    model = load_hierarchy(checkpoint, "traverse")
-    x = read_images([], dataset, split, count, model.image_shape)
+    model, data = load_hierarchy(checkpoint, "traverse")
+    x = read_images([], dataset, split, count, model.image_shape, data)
     torch.manual_seed(seed)
     activity = channel_activity(model, x, batch_size, checkpoint)
     if len(groups) != 2 or not all(0 <= g < len(activity) for g in groups):

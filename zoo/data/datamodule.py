@@ -7,13 +7,12 @@ from typing import Literal
 import lightning.pytorch as pl
 import torch
 
-from zoo.data.loading import BatchLoader, BatchReader, LabelKind
+from zoo.data.door import evaluation_loader, this_process, tile_side
+from zoo.data.loading import BatchLoader, BatchReader, EvaluationLoader, LabelKind
 from zoo.data.locate import locate
 from zoo.data.packed import FileInfo, PackedSplit, describe
-from zoo.data.plans import EvaluationPlan, TrainingPlan, Window
+from zoo.data.plans import TrainingPlan, Window
 from zoo.errors import UserError
-
-EVALUATION_BINARISE_SEED = 0  # one fixed draw, the same for everybody
 
 
 class ImageDataModule(pl.LightningDataModule):
@@ -113,13 +112,14 @@ class ImageDataModule(pl.LightningDataModule):
         height, width = Window(height, width, self.crop).size
         return channels, height + 2 * self.pad, width + 2 * self.pad
 
-    def train_dataloader(self) -> BatchLoader:
+    def train_dataloader(self) -> BatchLoader[TrainingPlan]:
         """Shuffled, augmented, endlessly continuable."""
         images = self._split("train")
         rank, world_size = self._place()
+        window = Window(images.height, images.width, self.crop)
         plan = TrainingPlan(
             len(images),
-            self._window(images),
+            window,
             self.batch_size,
             seed=self.seed,
             rank=rank,
@@ -130,23 +130,26 @@ class ImageDataModule(pl.LightningDataModule):
             swap_channels=images.channels if self.swap_channels else 0,
             binarise=self.binarize,
         )
-        return self._loader(images, plan)
+        reader = BatchReader(images, window.size, self.pad, self.labels)
+        pin = torch.cuda.is_available() if self.pin_memory is None else self.pin_memory
+        overfit = self.trainer is not None and self.trainer.overfit_batches > 0
+        return BatchLoader(reader, plan, self.num_workers, pin_memory=pin, same_epoch=overfit)
 
-    def val_dataloader(self) -> BatchLoader:
+    def val_dataloader(self) -> EvaluationLoader:
         """Every image of the validation split, in order."""
         return self.evaluation_loader(self.val_split)
 
-    def test_dataloader(self) -> BatchLoader:
+    def test_dataloader(self) -> EvaluationLoader:
         """Every image of the test split, in order."""
         return self.evaluation_loader(self.test_split)
 
-    def predict_dataloader(self) -> BatchLoader:
+    def predict_dataloader(self) -> EvaluationLoader:
         """The same as `test_dataloader`."""
         return self.evaluation_loader(self.test_split)
 
     def evaluation_loader(
         self, split: str, rank: int | None = None, world_size: int | None = None, batch_size: int | None = None
-    ) -> BatchLoader:
+    ) -> EvaluationLoader:
         """Every image of a split once, in order.
 
         Args:
@@ -156,41 +159,52 @@ class ImageDataModule(pl.LightningDataModule):
             batch_size: images of a batch; null = `eval_batch_size`.
 
         Returns:
-            A loader; `loader.plan.global_batch(batch_idx)` numbers batches over the whole split, whatever the number
-            of processes.
+            A loader; `loader.indices(batch_idx)` numbers images over the whole split, whatever the number of
+            processes.
         """
-        images = self._split(split)
         asked = rank is not None and world_size is not None
-        if rank is None or world_size is None:
-            rank, world_size = self._place()
-        seed = EVALUATION_BINARISE_SEED if self.binarize else None
-        window = self._window(images)
-        plan = EvaluationPlan(len(images), window, batch_size or self.eval_batch_size, rank, world_size, seed)
-        if not asked and plan.num_global_batches < world_size:  # Lightning would wait for ever for the idle ones
+        place = (rank, world_size) if rank is not None and world_size is not None else self._place()
+        loader = evaluation_loader(
+            self._split(split),
+            self.crop,
+            self.pad,
+            self.binarize,
+            self.labels,
+            batch_size or self.eval_batch_size,
+            place,
+            self.num_workers,
+        )
+        batches = loader.plan.num_global_batches
+        if not asked and batches < place[1]:  # Lightning would wait for ever for the idle ones
             raise UserError(
-                f"{self.dataset}: split '{split}' has {plan.num_global_batches} batch(es) for {world_size} processes; "
+                f"{self.dataset}: split '{split}' has {batches} batch(es) for {place[1]} processes; "
                 "lower data.eval_batch_size or the number of devices"
             )
-        return self._loader(images, plan)
+        return loader
+
+    def tile_for(self, image_shape: tuple[int, int, int]) -> None:
+        """Cut larger images into tiles of a model's size, if no `crop` was chosen.
+
+        Args:
+            image_shape: (C, H, W) of the model.
+
+        Raises:
+            UserError: the images do not fit the model.
+        """
+        if self.crop is None and self.image_shape[0] == image_shape[0]:
+            _, height, width, _ = next(iter(self.info.splits.values())).shape
+            self.crop = tile_side((height, width), image_shape, self.pad, f"data.dataset={self.dataset}")
+        if self.image_shape != tuple(image_shape):
+            raise UserError(
+                f"data.dataset={self.dataset}: images are {self.image_shape} (channels, height, width), the checkpoint "
+                f"prices {tuple(image_shape)}; choose another --data.dataset or --data.crop"
+            )
 
     def _split(self, name: str) -> PackedSplit:
         return PackedSplit(self.info.path, name, self.limit)
-
-    def _window(self, images: PackedSplit) -> Window:
-        return Window(images.height, images.width, self.crop)
-
-    def _loader(self, images: PackedSplit, plan: TrainingPlan | EvaluationPlan) -> BatchLoader:
-        training = isinstance(plan, TrainingPlan)
-        # evaluation never changes an image, so the flag of augmented training is 0 there
-        reader = BatchReader(images, plan.window.size, self.pad, self.labels)
-        pin = torch.cuda.is_available() if self.pin_memory is None else self.pin_memory
-        overfit = training and self.trainer is not None and self.trainer.overfit_batches > 0
-        return BatchLoader(reader, plan, self.num_workers, pin_memory=pin and training, same_epoch=overfit)
 
     def _place(self) -> tuple[int, int]:
         """Rank and number of processes."""
         if self.trainer is not None:
             return self.trainer.global_rank, self.trainer.world_size
-        if torch.distributed.is_available() and torch.distributed.is_initialized():
-            return torch.distributed.get_rank(), torch.distributed.get_world_size()
-        return 0, 1
+        return this_process()

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import Any, Literal
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Generic, Literal, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -16,6 +16,15 @@ from zoo.errors import UserError
 
 Batch = tuple[Tensor, Tensor]
 LabelKind = Literal["class", "augmented", "none"]
+PlanT = TypeVar("PlanT", TrainingPlan, EvaluationPlan)
+
+
+class Reader(Protocol):
+    """Reads the batch that a plan asks for; `BatchReader` reads images, `zoo.data.codes.CodeReader` codes."""
+
+    def __len__(self) -> int: ...
+
+    def __getitems__(self, request: Request) -> Batch: ...
 
 
 class BatchReader(Dataset[Batch]):
@@ -96,7 +105,7 @@ class _Requests:
         return len(self.plan) - self.start
 
 
-class BatchLoader:
+class BatchLoader(Generic[PlanT]):
     """Iterable of batches that Lightning takes as it is and that can be stopped and continued inside an epoch.
 
     It is deliberately no `DataLoader`: Lightning replaces the sampler of those under distributed strategies, which pads
@@ -113,8 +122,8 @@ class BatchLoader:
 
     def __init__(
         self,
-        reader: BatchReader,
-        plan: TrainingPlan | EvaluationPlan,
+        reader: Reader,
+        plan: PlanT,
         num_workers: int = 0,
         pin_memory: bool = False,
         same_epoch: bool = False,
@@ -131,7 +140,7 @@ class BatchLoader:
         self._workers: DataLoader[Any] | None = None
         if num_workers > 0:
             self._workers = DataLoader(
-                reader,
+                reader,  # type: ignore[arg-type]
                 batch_sampler=self._requests,  # type: ignore[arg-type]
                 collate_fn=_as_is,
                 num_workers=num_workers,
@@ -201,8 +210,37 @@ class BatchLoader:
 class _EpochSetter:
     """Passes Lightning's `set_epoch` on to the loader (it calls it on `batch_sampler.sampler`)."""
 
-    def __init__(self, loader: BatchLoader) -> None:
+    def __init__(self, loader: BatchLoader[Any]) -> None:
         self.sampler = loader
+
+
+class EvaluationLoader(BatchLoader[EvaluationPlan]):
+    """Every window of a split once and in order; windows are numbered over the whole split, whatever the process."""
+
+    reader: BatchReader
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of what the batches hold."""
+        height, width = self.plan.window.size
+        return self.reader.images.channels, height + 2 * self.reader.pad, width + 2 * self.reader.pad
+
+    def indices(self, batch: int) -> np.ndarray:
+        """Numbers over the whole split of the windows in this process's batch, (B,) int64."""
+        return self.plan.samples(batch)
+
+    def read(self, numbers: Sequence[int] | np.ndarray) -> Batch:
+        """The windows with these numbers, at once."""
+        return self.reader.__getitems__(self.plan.request_of(np.asarray(numbers, np.int64)))
+
+    def first(self, count: int) -> Batch:
+        """The first windows of the split, at most `count`."""
+        return self.read(np.arange(min(count, self.plan.num_samples)))
+
+    def spread(self, count: int) -> Batch:
+        """Windows at equal distances over the whole split, at most `count`."""
+        last = self.plan.num_samples - 1
+        return self.read(np.unique(np.linspace(0, last, min(count, last + 1)).astype(np.int64)))
 
 
 def _one_line_errors(batches: Iterable[Batch]) -> Iterator[Batch]:

@@ -110,10 +110,23 @@ class EvaluationPlan:
         """Number over the whole split of this process's batch."""
         return batch * self.world_size + self.rank
 
+    def samples(self, batch: int) -> np.ndarray:
+        """Numbers over the whole split of the windows in this process's batch, (B,) int64.
+
+        Raises:
+            IndexError: this process has no such batch.
+        """
+        if not 0 <= batch < len(self):
+            raise IndexError(f"batch {batch} of {len(self)}")
+        first = self.global_batch(batch) * self.batch_size
+        return np.arange(first, min(first + self.batch_size, self.num_samples))
+
     def request(self, epoch: int, batch: int) -> Request:
         """What this process's batch consists of; the same in every epoch."""
-        first = self.global_batch(batch) * self.batch_size
-        samples = np.arange(first, min(first + self.batch_size, self.num_samples))
+        return self.request_of(self.samples(batch))
+
+    def request_of(self, samples: np.ndarray) -> Request:
+        """The windows with these numbers over the whole split, whichever process asks."""
         indices, tiles = np.divmod(samples, self.tiles_per_image)
         keys = None
         if self.binarise_seed is not None:

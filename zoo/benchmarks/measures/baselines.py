@@ -164,10 +164,10 @@ def _stamped(line: Measurement, seconds: float) -> Measurement:
 
 def measure_photos(progress: Callable[[str], None] | None = None) -> list[Measurement]:
     """Every available codec on the test split of the bundled photographs, at 8 and 5 bits."""
-    from zoo.data.locate import locate
-    from zoo.data.packed import PackedSplit
+    from zoo.data import open_split
 
-    split = PackedSplit(locate("photos"), "test")
-    images = split.images(range(len(split)))  # (N, H, W, C)
-    identity = {"dataset": "photos", "split": "test", "digest": split.info.sha256}
+    loader = open_split("photos", "test", (3, 64, 64), whole=True)
+    x, _ = loader.first(loader.plan.num_samples)
+    images = x.permute(0, 2, 3, 1).numpy()  # (N, H, W, C)
+    identity = {"dataset": "photos", "split": "test", "digest": loader.reader.images.info.sha256}
     return [line for bits in (8, 5) for line in measure(images, bits, 32, identity, progress=progress)]

@@ -35,8 +35,9 @@ def measure(
     Raises:
         UserError: if the checkpoint holds no priors over codes.
     """
+    from zoo.benchmarks.measures.evaluator import describe_split
     from zoo.checkpoints import load
-    from zoo.data import ImageDataModule
+    from zoo.data import open_split
 
     loaded = load(checkpoint)
     network: Any = loaded.network
@@ -45,15 +46,12 @@ def measure(
         kind = type(network).__name__
         raise UserError(f"{checkpoint}: holds a {kind} without priors over codes; expected a VQVAE2 or a LatentVAE")
     price = functools.partial(network.terms_with, "codes") if latent else network.terms
-    trained = loaded.meta.get("data", {})
-    data = ImageDataModule(
-        dataset or trained.get("dataset", "photos"), eval_batch_size=batch_size, crop=trained.get("crop"), limit=limit
-    )
+    loader = open_split(dataset, split, network.image_shape, loaded.data, limit, batch_size, place=(0, 1))
     start = time.perf_counter()
     nats: dict[str, float] = {}
     squared, images = 0.0, 0
     with torch.inference_mode():
-        for x, label in data.evaluation_loader(split, 0, 1):
+        for x, label in loader:
             torch.manual_seed(images)  # noise follows from the position in the split
             for name, rate in price(x, label).rates.items():
                 nats[name] = nats.get(name, 0.0) + float(rate.double().sum())
@@ -61,7 +59,7 @@ def measure(
             images += len(x)
     values = (_latent_values if latent else _values)(network, nats, squared, images)
     settings = {
-        "dataset": data.info.name,
+        "dataset": describe_split(loader).dataset,
         "split": split,
         "resolution": network.image_shape[-1],
         "bits": network.bits,

@@ -10,9 +10,10 @@ from typing import Any
 from torch import Tensor
 
 from zoo.benchmarks import records as store
-from zoo.benchmarks.measures.evaluator import Evaluation, Settings, evaluate, split_loader
+from zoo.benchmarks.measures.evaluator import Evaluation, Settings, evaluate
 from zoo.benchmarks.records import Line
 from zoo.checkpoints.store import Loaded, load
+from zoo.data import open_split
 from zoo.errors import UserError, closest
 from zoo.likelihood import AncestralModel
 
@@ -91,10 +92,10 @@ def measure_shipped(only: str, tiles: int, steps: int, folder: str) -> list[Line
         network: Any = loaded.network
         if network.priced != "pixels":
             continue
-        loader = split_loader("photos", "test", network.image_shape, 32)
+        loader = open_split("photos", "test", network.image_shape, loaded.data)
         record = evaluate(network, loader, config=name, **loaded.described)
         count = min(tiles or record.images, record.images)
-        x = next(iter(split_loader("photos", "test", network.image_shape, count)))[0]
+        x, _ = loader.first(count)
         try:
             record = dataclasses.replace(record, **code_tiles(loaded, x, steps))
         except UserError as error:

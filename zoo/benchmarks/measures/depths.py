@@ -97,8 +97,9 @@ def price_checkpoint(checkpoint: str, *, dataset: str, seed: int, limit: int | N
     Raises:
         UserError: the model has no official bins.
     """
-    from zoo.benchmarks.measures.evaluator import Settings, evaluate, split_loader
+    from zoo.benchmarks.measures.evaluator import Settings, evaluate
     from zoo.checkpoints import load
+    from zoo.data import open_split
 
     loaded = load(checkpoint)
     name = type(loaded.network).__name__
@@ -107,7 +108,7 @@ def price_checkpoint(checkpoint: str, *, dataset: str, seed: int, limit: int | N
     found = []
     for bins in ("normalised", OFFICIAL[name]):
         loaded.network.bins = bins
-        loader = split_loader(dataset, "test", loaded.network.image_shape, 32, limit)
+        loader = open_split(dataset, "test", loaded.network.image_shape, loaded.data, limit)
         found.append(evaluate(loaded.network, loader, Settings(seed=seed), spec=loaded.spec))
     limit_name = "bounded" if loaded.spec["init_args"].get("min_log_scale", BOUNDED) >= BOUNDED else "unbounded"
     settings = {"limit": limit_name, "trained_with": "as it was", "seed": seed, "weights": loaded.digest}

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -23,6 +23,9 @@ from zoo.checkpoints.store import weights_digest
 from zoo.errors import UserError
 from zoo.likelihood import AncestralModel, ImportanceSample, LikelihoodModel, LikelihoodTerms, to_levels
 from zoo.likelihood.latents import importance_weighted
+
+if TYPE_CHECKING:
+    from zoo.data.loading import EvaluationLoader
 
 
 @dataclass(frozen=True)
@@ -214,18 +217,6 @@ class Evaluation:
         )
 
 
-class EvaluationLoader(Protocol):
-    """What `evaluate` needs of a loader; `zoo.data.loading.BatchLoader` over an evaluation plan is one."""
-
-    reader: Any
-    plan: Any
-    batch_size: int
-
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]: ...
-
-    def __len__(self) -> int: ...
-
-
 def evaluate(
     network: LikelihoodModel,
     loader: EvaluationLoader,
@@ -255,8 +246,8 @@ def evaluate(
             progress(len(x))
 
     def example() -> tuple[Tensor, Tensor]:
-        x, label = loader.reader.__getitems__(loader.plan.request(0, -loader.plan.rank))
-        return x[:1].to(device), label[:1].to(device)
+        x, label = loader.first(1)
+        return x.to(device), label.to(device)
 
     return evaluation.record(split, loader.batch_size, evaluation.summary(example), **identity)
 
@@ -282,7 +273,7 @@ def describe_split(loader: EvaluationLoader) -> Split:
 
 def evaluate_checkpoint(
     source: str | Path,
-    dataset: str = "photos",
+    dataset: str | None = None,
     split: str = "test",
     settings: Settings = Settings(),
     *,
@@ -295,7 +286,7 @@ def evaluate_checkpoint(
 
     Args:
         source: path or shipped name.
-        dataset: name or path, as `zoo fit` takes it.
+        dataset: name or path, as `zoo fit` takes it; null = the data the checkpoint was trained on.
         split: "train", "val" or "test".
         settings: passes, importance samples, seed.
         batch_size: images per batch.
@@ -304,9 +295,10 @@ def evaluate_checkpoint(
         overrides: arguments of the network to replace, for example `bins="vdvae"`.
     """
     from zoo.checkpoints import load
+    from zoo.data import open_split
 
     loaded = load(source, **overrides)
-    loader = split_loader(dataset, split, loaded.network.image_shape, batch_size, limit)
+    loader = open_split(dataset, split, loaded.network.image_shape, loaded.data, limit, batch_size)
     return evaluate(
         loaded.network,
         loader,
@@ -317,34 +309,6 @@ def evaluate_checkpoint(
         spec=loaded.spec,
         note=f"first {limit} images of the file only" if limit else None,
     )
-
-
-def split_loader(
-    dataset: str, split: str, image_shape: Sequence[int], batch_size: int, limit: int | None = None
-) -> EvaluationLoader:
-    """Loader of a whole split in this process, cut into windows of a model's size."""
-    from zoo.data.loading import BatchLoader, BatchReader
-    from zoo.data.locate import locate
-    from zoo.data.packed import PackedSplit
-    from zoo.data.plans import EvaluationPlan, Window
-
-    images = PackedSplit(locate(dataset), split, limit)
-    channels, height, width = image_shape
-    if images.channels != channels:
-        raise UserError(f"{dataset}: images have {images.channels} channels, the model prices {channels}")
-    whole = (images.height, images.width) == (height, width)
-    if not whole and height != width:
-        raise UserError(f"{dataset}: {images.height}x{images.width} images, the model prices {height}x{width}")
-    window = Window(images.height, images.width, None if whole else height)
-    rank, world = _process()
-    return BatchLoader(BatchReader(images, window.size), EvaluationPlan(len(images), window, batch_size, rank, world))
-
-
-def _process() -> tuple[int, int]:
-    """Number of this process and of all processes."""
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        return torch.distributed.get_rank(), torch.distributed.get_world_size()
-    return 0, 1
 
 
 def noise_seed(seed: int, number: int, global_batch: int) -> int:

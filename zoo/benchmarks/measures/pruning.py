@@ -10,8 +10,10 @@ import torch
 from torch import Tensor
 
 from zoo.benchmarks import records
-from zoo.benchmarks.measures.evaluator import EvaluationLoader, Settings, evaluate, noise_seed, split_loader
+from zoo.benchmarks.measures.evaluator import Settings, evaluate, noise_seed
 from zoo.benchmarks.records import Measurement, Record
+from zoo.data import open_split
+from zoo.data.loading import EvaluationLoader
 from zoo.errors import UserError
 from zoo.likelihood import AncestralModel, LikelihoodModel, LikelihoodTerms
 from zoo.likelihood.pruning import (
@@ -100,14 +102,14 @@ def measure(
     network = loaded.network
     if not isinstance(network, AncestralModel):
         raise UserError(f"{checkpoint}: {type(network).__name__} has no latents to prune; give a hierarchical VAE")
-    loader = split_loader(dataset, statistics_split, network.image_shape, batch_size, limit)
+    loader = open_split(dataset, statistics_split, network.image_shape, loaded.data, limit, batch_size)
     means = mean_kl(network, loader, seed)
     shapes = {name: tuple(mean.shape) for name, mean in means.items()}
     entries = channel_means(means) if granularity == "channel" else means
     lines = []
     for share in sorted(percent):
         keep = keep_share(entries, share / 100.0)
-        loader = split_loader(dataset, split, network.image_shape, batch_size, limit)
+        loader = open_split(dataset, split, network.image_shape, loaded.data, limit, batch_size)
         identity = {"config": loaded.path.stem, **loaded.described}
         try:
             record = evaluate(PrunedModel(network, keep), loader, Settings(seed=seed), **identity)

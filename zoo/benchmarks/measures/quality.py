@@ -36,28 +36,6 @@ class Images:
         return len(self.pixels)
 
 
-def real_images(dataset: str, split: str, crop: int | None, count: int) -> Images:
-    """The first images of a split, in order, as tiles of the model's size.
-
-    Args:
-        dataset: prepared data set.
-        split: "train", "val" or "test".
-        crop: side of the tiles; None takes whole images.
-        count: how many at most.
-    """
-    from zoo.data import ImageDataModule
-
-    loader = ImageDataModule(dataset, batch_size=64, crop=crop).evaluation_loader(split, 0, 1)
-    parts, labels, seen = [], [], 0
-    for x, label in loader:
-        parts.append(x)
-        labels.append(label)
-        seen += len(x)
-        if seen >= count:
-            break
-    return Images(torch.cat(parts)[:count], torch.cat(labels)[:count])
-
-
 def stored_images(path: Path) -> Images:
     """Samples from a file in the layout of the ADM evaluator: npz with `arr_0` uint8 (N, H, W, C), labels in `arr_1`.
 

@@ -13,10 +13,10 @@ from typing import Any
 import lightning.pytorch as pl
 import torch
 
-from zoo.benchmarks.measures.evaluator import Settings, evaluate, split_loader
+from zoo.benchmarks.measures.evaluator import Settings, evaluate
 from zoo.benchmarks.records import Record
 from zoo.checkpoints.store import build
-from zoo.data import ImageDataModule
+from zoo.data import ImageDataModule, open_split
 from zoo.errors import UserError
 from zoo.likelihood import LikelihoodModel
 from zoo.training.module import LitLikelihood
@@ -130,7 +130,7 @@ def price(run: Run, dataset: str, split: str = "test", seed: int = 0, limit: int
         seed: of the noise.
         limit: at most this many images of the file.
     """
-    loader = split_loader(dataset, split, run.network.image_shape, 32, limit)
+    loader = open_split(dataset, split, run.network.image_shape, limit=limit)
     try:
         return evaluate(run.network, loader, Settings(seed=seed))
     except UserError:

@@ -109,23 +109,25 @@ def _measure(
     from zoo.benchmarks.measures import quality
     from zoo.benchmarks.measures.metrics import load_extractor
     from zoo.checkpoints import load
+    from zoo.data import open_split
     from zoo.likelihood import LikelihoodModel
 
     network = load_extractor(extractor)
     lines = []
     settings = {"dataset": dataset, "split": split, "seed": seed, **options}
     for checkpoint in checkpoints:
-        model = load(checkpoint).network
+        loaded = load(checkpoint)
+        model = loaded.network
+        shape = (model.image_shape[0], size, size) if size else model.image_shape
+        real = quality.Images(*open_split(dataset, split, shape, loaded.data).first(count))
         whole = isinstance(model, LikelihoodModel)  # a first stage alone makes reconstructions only
-        side = size or (model.image_shape[-1] if whole else None)
-        real = quality.real_images(dataset, split, side, count)
         fake = quality.drawn_images(model, real.labels, batch_size, seed, **options) if whole else None
         named = settings | {"resolution": real.pixels.shape[-1]}
         lines.append(quality.measure(checkpoint, model, real, fake, network, named, cas_epochs))
     for path in samples:
         fake = quality.stored_images(path)
         side = fake.pixels.shape[-1]
-        real = quality.real_images(dataset, split, side, count)
+        real = quality.Images(*open_split(dataset, split, fake.pixels.shape[1:]).first(count))
         named = {"dataset": dataset, "split": split, "resolution": side}
         lines.append(quality.measure(path.stem, None, real, fake, network, named, cas_epochs))
     return lines

@@ -80,9 +80,10 @@ def measure(
     """
     import torch
 
-    from zoo.benchmarks.measures.evaluator import describe_split, split_loader
+    from zoo.benchmarks.measures.evaluator import describe_split
     from zoo.checkpoints import load
     from zoo.checkpoints.store import experiment_name
+    from zoo.data import open_split
     from zoo.models import VDM
     from zoo.models.vdm.profile import variance_ratio
 
@@ -90,8 +91,8 @@ def measure(
     model = loaded.network
     if not isinstance(model, VDM):
         raise UserError(f"{checkpoint}: {type(model).__name__} has no noise schedule; give a VDM checkpoint")
-    loader = split_loader(dataset, split, model.image_shape, images)
-    x, _ = next(iter(loader))
+    loader = open_split(dataset, split, model.image_shape, loaded.data)
+    x, _ = loader.first(images)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         linear, own = variance_ratio(model, x, POINTS)
