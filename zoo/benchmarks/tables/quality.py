@@ -118,10 +118,11 @@ def _measure(
     for checkpoint in checkpoints:
         loaded = load(checkpoint)
         model = loaded.network
-        shape = (model.image_shape[0], size, size) if size else model.image_shape
-        real = quality.Images(*open_split(dataset, split, shape, loaded.data).first(count))
-        whole = isinstance(model, LikelihoodModel)  # a first stage alone makes reconstructions only
-        fake = quality.drawn_images(model, real.labels, batch_size, seed, **options) if whole else None
+        draws = isinstance(model, LikelihoodModel)  # a first stage alone makes reconstructions only, of any size
+        shape = (3, size, size) if size else model.image_shape if draws else (3, 0, 0)
+        loader = open_split(dataset, split, shape, loaded.data, whole=not draws and not size)
+        real = quality.Images(*loader.first(count))
+        fake = quality.drawn_images(model, real.labels, batch_size, seed, **options) if draws else None
         named = settings | {"resolution": real.pixels.shape[-1]}
         lines.append(quality.measure(checkpoint, model, real, fake, network, named, cas_epochs))
     for path in samples:
