@@ -3,19 +3,21 @@
 
 PYTHON ?= python3
 VENV ?= .venv
-PYTEST_ARGS ?=
+# Tests are independent of each other: one process a core, eight at most, since each of them imports torch.
+PYTEST_ARGS ?= -n auto --maxprocesses 8
 BIN := $(VENV)/bin
 
 # Threads that wait must not burn the cores that others compute on; read when torch is loaded.
 export OMP_WAIT_POLICY := PASSIVE
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test lint types check format clean help
+.PHONY: demo test lint types check docs format clean help
 
 help:
 	@echo "make demo    install into $(VENV), then train, price and code on the bundled photographs"
 	@echo "make test    install with development tools, then lint, check types and imports, run all tests"
 	@echo "make check   the same without the slow tests"
+	@echo "make docs    build the documentation site into site/"
 	@echo "make format  rewrite the sources in the project's style"
 	@echo "make clean   remove $(VENV) and caches"
 
@@ -47,9 +49,16 @@ check: lint types
 test: lint types
 	$(BIN)/python -m pytest -m "not official and not gpu" $(PYTEST_ARGS)
 
+$(BIN)/.installed-docs: $(BIN)/.installed
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch==2.13.0 --editable '.[docs]'
+	touch $@
+
+docs: $(BIN)/.installed-docs
+	$(BIN)/mkdocs build --strict
+
 format: $(BIN)/.installed-dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build dist
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build dist site
