@@ -25,7 +25,7 @@ class TwoConvolutions(LikelihoodModel):
     def objective(self, x, label=None, step=0):
         return Objective(loss=self.second(torch.relu(self.first(x.float()))).sum())
 
-    def terms(self, x, label=None):
+    def terms(self, x, label=None, noise=None):
         raise NotImplementedError
 
     def sample(self, n, temperature=1.0, label=None):

@@ -73,9 +73,9 @@ class Counting(ToyVAE):
         super().__init__()
         self.seen = []
 
-    def terms(self, x, label=None):
+    def terms(self, x, label=None, noise=None):
         self.seen += list(x)
-        return super().terms(x, label)
+        return super().terms(x, label, noise)
 
 
 @pytest.mark.parametrize("batch_size", [1, 7, 64, 100])
@@ -188,8 +188,8 @@ class Twice(ToyVAE):
     def estimators(self):
         return {"plain": "the bound", "halved": "half of it"}
 
-    def terms_with(self, estimator, x, label=None):
-        terms = self.terms(x, label)
+    def terms_with(self, estimator, x, label=None, noise=None):
+        terms = self.terms(x, label, noise)
         share = 0.5 if estimator == "halved" else 1.0
         rates = {name: share * rate for name, rate in terms.rates.items()}
         return LikelihoodTerms(share * terms.distortion, rates, terms.num_dims)

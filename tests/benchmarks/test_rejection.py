@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from zoo.benchmarks.measures.metrics import precision_recall
 from zoo.benchmarks.measures.rejection import load_classifier, rejection_sample
 from zoo.errors import UserError
-from zoo.likelihood import LikelihoodModel, LikelihoodTerms, Objective
+from zoo.likelihood import LikelihoodModel, LikelihoodTerms, Noise, Objective
 
 MNIST = Path(__file__).parents[3] / "shared" / "data" / "mnist"
 
@@ -44,7 +44,7 @@ class GaussianDigits(LikelihoodModel):
         rows = [mean + temperature * torch.randn(len(axes)) @ axes for mean, axes in (self.parts[y] for y in label)]
         return torch.stack(rows).clamp(0, 255).byte().view(n, 1, 28, 28)
 
-    def terms(self, x: Tensor, label: Tensor | None = None) -> LikelihoodTerms:
+    def terms(self, x: Tensor, label: Tensor | None = None, noise: Noise | None = None) -> LikelihoodTerms:
         raise NotImplementedError
 
     def objective(self, x: Tensor, label: Tensor | None = None, step: int = 0) -> Objective:

@@ -8,7 +8,8 @@ from torch import nn
 
 from zoo.errors import UserError
 from zoo.likelihood import Recording, Replay, SamplePosterior, SamplePrior, to_levels
-from zoo.models.vdm import VDM, FixedSchedule, MonotoneSchedule, NetworkSchedule, ScalarSchedule, low_discrepancy_times
+from zoo.likelihood.noise import evenly
+from zoo.models.vdm import VDM, FixedSchedule, MonotoneSchedule, NetworkSchedule, ScalarSchedule, stratified
 from zoo.models.vdm.pixels import encode_levels, pixel_distribution, pixel_log_prob
 
 SCHEDULES = [FixedSchedule, ScalarSchedule, NetworkSchedule, MonotoneSchedule]
@@ -65,7 +66,7 @@ def test_interior_of_a_monotone_schedule_leaves_the_ends_alone():
 
 @pytest.mark.parametrize("draws", [1, 4])
 def test_times_are_stratified(draws):
-    times = low_discrepancy_times(torch.rand(()), 8, draws)
+    times = stratified(evenly(torch.rand(()), 8), draws)
     assert times.shape == (draws, 8)
     assert (times.flatten().sort().values * 8 * draws).floor().tolist() == list(range(8 * draws))
     torch.testing.assert_close(times.diff(dim=0), torch.full((draws - 1, 8), 1 / draws, dtype=torch.float64))

@@ -8,6 +8,7 @@ from zoo.likelihood.categorical import Categorical
 from zoo.likelihood.gaussian import DiagonalGaussian
 from zoo.likelihood.latents import LatentPolicy, LatentSite
 from zoo.likelihood.model import AncestralModel
+from zoo.likelihood.noise import Noise
 from zoo.likelihood.terms import LikelihoodTerms, Objective
 
 SIZE = 4
@@ -59,7 +60,7 @@ class Noisy(AncestralModel):
 class Exact(Noisy):
     """No latent and no noise, so that any split of a batch over processes gives the same gradient."""
 
-    def terms(self, x: Tensor, label: Tensor | None = None) -> LikelihoodTerms:
+    def terms(self, x: Tensor, label: Tensor | None = None, noise: Noise | None = None) -> LikelihoodTerms:
         pixels = self.pixels(self.prior[:1].expand(len(x), -1, -1, -1))
         used = self.posterior(x.float() / 255).mean() * 0.0 + self.prior.sum() * 0.0  # every parameter has a gradient
         return LikelihoodTerms(-pixels.log_prob(x.long() >> (8 - self.bits)) + used, {}, x[0].numel())

@@ -220,7 +220,7 @@ def test_pruned_posteriors(case):
     close(torch.stack(list(keep.values())).squeeze(), g.a["variate_masks_q0.25"])
 
     above, below = noise(g), noise(g, "prior_eps")
-    policy = PrunedPosterior(keep, noise=lambda site: (below[site.index], above[site.index]))
+    policy = PrunedPosterior(keep, draws=lambda site: (below[site.index], above[site.index]))
     head = model.head(policy, g.x)
     close(head, g.a["masked_head"], atol=1e-4)
     distortion = -model.pixels(head).log_prob(to_levels(g.x, model.bits)).mean()

@@ -13,7 +13,8 @@ from tests.vectors.cases import cases
 from zoo.checkpoints import build, fit_weights
 from zoo.checkpoints.vdm import RULES, import_checkpoint
 from zoo.likelihood import from_levels
-from zoo.models.vdm import Draws, ScalarSchedule, low_discrepancy_times
+from zoo.likelihood.noise import evenly
+from zoo.models.vdm import Draws, ScalarSchedule, stratified
 from zoo.models.vdm.network import fourier_features, time_embedding
 from zoo.models.vdm.pixels import pixel_distribution
 
@@ -104,7 +105,7 @@ def test_times_from_one_uniform_number(case):
     g = golden(case)
     if not g.config.get("antithetic_time_sampling", True):
         pytest.skip("the case draws independent times")
-    times = low_discrepancy_times(torch.from_numpy(np.asarray(g.a["u0"])), len(g.x))[0]
+    times = stratified(evenly(torch.from_numpy(np.asarray(g.a["u0"])), len(g.x)))[0]
     for steps in recorded_steps(g):
         expected = times if not steps else torch.ceil(times * steps) / steps
         close(expected, g.a[f"T{steps}|t"], rtol=1e-5, atol=1e-6)
@@ -226,7 +227,7 @@ def test_three_optimiser_steps(case):
     optimizer = torch.optim.AdamW(groups, lr=float(g.a["train|lr"]), betas=(0.9, 0.99), eps=1e-8)
     losses = []
     for k in range(len(g.a["train|losses_bpd"])):
-        times = low_discrepancy_times(torch.from_numpy(np.asarray(g.a[f"train|step{k}|u0"])), len(g.x))[0]
+        times = stratified(evenly(torch.from_numpy(np.asarray(g.a[f"train|step{k}|u0"])), len(g.x)))[0]
         draws = Draws(nchw(g.a[f"train|step{k}|eps0"]), times, nchw(g.a[f"train|step{k}|eps"]))
         loss = model.price(g.x, draws, label=g.condition)[0].bits_per_dim().mean()
         losses.append(loss.detach())

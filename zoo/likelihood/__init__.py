@@ -26,6 +26,7 @@ from zoo.likelihood.latents import (
 from zoo.likelihood.levels import Bins, check_bits, from_levels, half_bin, level_values, to_levels
 from zoo.likelihood.mixture import LogisticMixture
 from zoo.likelihood.model import AncestralModel, LikelihoodModel, PixelDistribution, Progress
+from zoo.likelihood.noise import ImageNoise, Noise
 from zoo.likelihood.terms import LikelihoodTerms, Objective, Priced, nats_to_bits_per_dim
 from zoo.likelihood.visit import Choose, Index, Known, draw
 
@@ -39,6 +40,7 @@ __all__ = [
     "FirstStage",
     "FirstStagePass",
     "Given",
+    "ImageNoise",
     "ImportanceSample",
     "Index",
     "Known",
@@ -47,6 +49,7 @@ __all__ = [
     "LikelihoodModel",
     "LikelihoodTerms",
     "LogisticMixture",
+    "Noise",
     "Objective",
     "PixelDistribution",
     "PointMass",

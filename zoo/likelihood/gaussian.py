@@ -7,6 +7,8 @@ import math
 import torch
 from torch import Tensor
 
+from zoo.likelihood.noise import GLOBAL_NOISE
+
 
 class DiagonalGaussian:
     """Independent Gaussians, one per element.
@@ -47,9 +49,7 @@ class DiagonalGaussian:
 
     def sample(self, eps: Tensor | None = None) -> Tensor:
         """`mean + std * eps`; `eps` is drawn from N(0, 1) with torch's global generator if not given."""
-        if eps is None:  # not randn_like: the draw must not depend on the memory layout of the mean
-            eps = torch.randn(self.mean.shape, dtype=self.mean.dtype, device=self.mean.device)
-        return self.mean + self.std * eps
+        return self.mean + self.std * (GLOBAL_NOISE.normal("", self.mean) if eps is None else eps)
 
     def scaled(self, temperature: float) -> DiagonalGaussian:
         """The same means with every standard deviation multiplied by `temperature` (> 0; 0 gives the mean)."""

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from zoo.likelihood.gaussian import DiagonalGaussian
+from zoo.likelihood.noise import GLOBAL_NOISE, Noise
 from zoo.likelihood.visit import Choose
 
 
@@ -99,30 +100,43 @@ def gaussian_free(distribution: DiagonalGaussian | CodePrior) -> CodePrior:
     return distribution
 
 
+def drawn(distribution: DiagonalGaussian, site: LatentSite, noise: Noise) -> Tensor:
+    """A draw from a Gaussian with the noise of a site."""
+    return distribution.sample(noise.normal(site.name, distribution.mean))
+
+
 class SamplePosterior:
     """One posterior sample at each site; the policy of training and evaluation.
+
+    Args:
+        noise: where the random numbers come from; None is torch's global generator.
 
     Attributes:
         rates: name -> (B,) nats, the analytic KL of every site visited, in order.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, noise: Noise | None = None) -> None:
+        self.noise = noise or GLOBAL_NOISE
         self.rates: dict[str, Tensor] = {}
 
     def __call__(self, site: LatentSite) -> Tensor:
         """Record the KL and draw from the posterior."""
         posterior = _posterior(site)
         self.rates[site.name] = site_kl(site)
-        return posterior.codes if isinstance(posterior, PointMass) else posterior.sample()
+        return posterior.codes if isinstance(posterior, PointMass) else drawn(posterior, site, self.noise)
 
 
 class ImportanceSample:
     """As `SamplePosterior`, but records log q(z) - log p(z) of the drawn value, for importance-weighted bounds.
 
     Burda et al. (2016), equation 8: -log mean_k exp(-nelbo_k) over K passes is a tighter bound.
+
+    Args:
+        noise: as in `SamplePosterior`; every pass needs its own.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, noise: Noise | None = None) -> None:
+        self.noise = noise or GLOBAL_NOISE
         self.rates: dict[str, Tensor] = {}
 
     def __call__(self, site: LatentSite) -> Tensor:
@@ -131,7 +145,7 @@ class ImportanceSample:
         if isinstance(posterior, PointMass):
             self.rates[site.name] = site_kl(site)
             return posterior.codes
-        z = posterior.sample()
+        z = drawn(posterior, site, self.noise)
         self.rates[site.name] = per_image(posterior.log_prob(z) - gaussian(site.prior).log_prob(z))
         return z
 
@@ -142,16 +156,22 @@ class SamplePrior:
     Args:
         temperature: multiplies the prior's standard deviation; a number, a sequence indexed by site (top first), or a
             function of the site. 0 gives the mean. Sites of codes ignore it.
+        noise: as in `SamplePosterior`; codes are always drawn with torch's global generator.
     """
 
-    def __init__(self, temperature: float | Sequence[float] | Callable[[LatentSite], float] = 1.0) -> None:
+    def __init__(
+        self,
+        temperature: float | Sequence[float] | Callable[[LatentSite], float] = 1.0,
+        noise: Noise | None = None,
+    ) -> None:
         self.temperature = temperature
+        self.noise = noise or GLOBAL_NOISE
 
     def __call__(self, site: LatentSite) -> Tensor:
         """Draw from the prior at the site's temperature."""
         if not isinstance(site.prior, DiagonalGaussian):
             return site.prior.sample()
-        return site.prior.scaled(temperature_at(self.temperature, site)).sample()
+        return drawn(site.prior.scaled(temperature_at(self.temperature, site)), site, self.noise)
 
 
 def temperature_at(temperature: float | Sequence[float] | Callable[[LatentSite], float], site: LatentSite) -> float:

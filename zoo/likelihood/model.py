@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from zoo.errors import UserError, closest
 from zoo.likelihood.latents import LatentPolicy, SamplePosterior, SamplePrior
 from zoo.likelihood.levels import Bins, from_levels, to_levels
+from zoo.likelihood.noise import Noise
 from zoo.likelihood.terms import LikelihoodTerms, Objective, Priced
 from zoo.likelihood.visit import Choose
 
@@ -70,12 +71,13 @@ class LikelihoodModel(nn.Module, ABC):
     progress: Progress | None = None
 
     @abstractmethod
-    def terms(self, x: Tensor, label: Tensor | None = None) -> LikelihoodTerms:
+    def terms(self, x: Tensor, label: Tensor | None = None, noise: Noise | None = None) -> LikelihoodTerms:
         """Price a batch.
 
         Args:
             x: (B, C, H, W) uint8, 8-bit source pixels at any `bits`.
             label: (B,) int64 class labels, -1 where there is none.
+            noise: where random numbers come from; None is torch's global generator.
 
         Returns:
             The terms of each image, in nats.
@@ -97,14 +99,16 @@ class LikelihoodModel(nn.Module, ABC):
         """Names that `terms_with` takes -> what each number is; empty if there is only `terms`."""
         return {}
 
-    def terms_with(self, estimator: str, x: Tensor, label: Tensor | None = None) -> LikelihoodTerms:
-        """Price a batch by a named estimator.
+    def terms_with(
+        self, estimator: str, x: Tensor, label: Tensor | None = None, noise: Noise | None = None
+    ) -> LikelihoodTerms:
+        """Price a batch by a named estimator; arguments as in `terms`.
 
         Raises:
             UserError: no estimator has this name.
         """
         if estimator == self.default_estimator:
-            return self.terms(x, label)
+            return self.terms(x, label, noise)
         known = self.estimators()
         hint = closest(estimator, known) if known else "this model has only one; leave it out"
         raise UserError(f"estimator {estimator!r} is unknown to {type(self).__name__}; {hint}")
@@ -144,9 +148,9 @@ class AncestralModel(LikelihoodModel, ABC):
             label: (B,) int64 class labels, -1 where there is none.
         """
 
-    def terms(self, x: Tensor, label: Tensor | None = None) -> LikelihoodTerms:
+    def terms(self, x: Tensor, label: Tensor | None = None, noise: Noise | None = None) -> LikelihoodTerms:
         """Price a batch with one posterior sample per site; see `LikelihoodModel.terms`."""
-        policy = SamplePosterior()
+        policy = SamplePosterior(noise)
         pixels = self.ancestral_pass(policy, x, len(x), label)
         distortion = -pixels.log_prob(to_levels(x, self.bits))
         return LikelihoodTerms(distortion, policy.rates, num_dims=x[0].numel(), priced=self.priced)

@@ -16,10 +16,11 @@ from zoo.likelihood.gaussian import DiagonalGaussian
 from zoo.likelihood.latents import LatentSite, per_image
 from zoo.likelihood.levels import to_levels
 from zoo.likelihood.model import AncestralModel
+from zoo.likelihood.noise import GLOBAL_NOISE, Noise
 from zoo.likelihood.terms import LikelihoodTerms
 
 Granularity = Literal["dimension", "channel"]
-Noise = Callable[[LatentSite], tuple[Tensor, Tensor]]
+Draws = Callable[[LatentSite], tuple[Tensor, Tensor]]
 
 BYTES_PER_LATENT = 8
 """A kept latent is stored as mean and standard deviation in float32, as the official encoder writes it."""
@@ -119,15 +120,17 @@ class PrunedPosterior:
 
     Args:
         keep: site -> bool, broadcastable to (Z, R, R).
-        noise: (prior noise, posterior noise) of a site; default: one draw for both.
+        draws: (prior noise, posterior noise) of a site; default: one draw for both.
+        noise: where that draw comes from; None is torch's global generator.
 
     Attributes:
         rates: site -> (B,) nats, KL of the kept dimensions.
     """
 
-    def __init__(self, keep: Mapping[str, Tensor], noise: Noise | None = None) -> None:
+    def __init__(self, keep: Mapping[str, Tensor], draws: Draws | None = None, noise: Noise | None = None) -> None:
         self.keep = keep
-        self.noise = noise
+        self.draws = draws
+        self.noise = noise or GLOBAL_NOISE
         self.rates: dict[str, Tensor] = {}
 
     def __call__(self, site: LatentSite) -> Tensor:
@@ -135,25 +138,28 @@ class PrunedPosterior:
         prior, posterior = _gaussians(site)
         keep = self.keep[site.name].to(prior.mean.device)
         self.rates[site.name] = per_image(posterior.kl(prior) * keep)
-        if self.noise is None:
-            below = above = torch.randn_like(posterior.mean)
+        if self.draws is None:
+            below = above = self.noise.normal(site.name, posterior.mean)
         else:
-            below, above = self.noise(site)
+            below, above = self.draws(site)
         return torch.where(keep, posterior.sample(above), prior.sample(below))
 
 
-def pruned_terms(model: AncestralModel, x: Tensor, keep: Mapping[str, Tensor]) -> LikelihoodTerms:
+def pruned_terms(
+    model: AncestralModel, x: Tensor, keep: Mapping[str, Tensor], noise: Noise | None = None
+) -> LikelihoodTerms:
     """Price a batch under pruned posteriors.
 
     Args:
         model: any model with Gaussian sites.
         x: (B, C, H, W) uint8 images.
         keep: see `PrunedPosterior`.
+        noise: see `PrunedPosterior`.
 
     Returns:
         Distortion and the rates of the kept latents. Still a bound: the pruned posterior is a valid one, equal to the
         prior where nothing is kept.
     """
-    policy = PrunedPosterior(keep)
+    policy = PrunedPosterior(keep, noise=noise)
     pixels = model.ancestral_pass(policy, x, len(x))
     return LikelihoodTerms(-pixels.log_prob(to_levels(x, model.bits)), policy.rates, num_dims=x[0].numel())

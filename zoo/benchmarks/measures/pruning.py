@@ -15,7 +15,7 @@ from zoo.benchmarks.records import Measurement, Record
 from zoo.data import open_split
 from zoo.data.loading import EvaluationLoader
 from zoo.errors import UserError
-from zoo.likelihood import AncestralModel, LikelihoodModel, LikelihoodTerms
+from zoo.likelihood import AncestralModel, LikelihoodModel, LikelihoodTerms, Noise
 from zoo.likelihood.pruning import (
     BYTES_PER_LATENT,
     Granularity,
@@ -43,9 +43,9 @@ class PrunedModel(LikelihoodModel):
         self.model, self.keep = model, keep
         self.bits, self.image_shape, self.priced = model.bits, model.image_shape, model.priced
 
-    def terms(self, x: Tensor, label: Tensor | None = None) -> LikelihoodTerms:
+    def terms(self, x: Tensor, label: Tensor | None = None, noise: Noise | None = None) -> LikelihoodTerms:
         """See `pruned_terms`."""
-        return pruned_terms(self.model, x, self.keep)
+        return pruned_terms(self.model, x, self.keep, noise)
 
     def objective(self, x: Tensor, label: Tensor | None = None, step: int = 0):  # noqa: ANN201, D102
         raise NotImplementedError("a pruned model is not trained")

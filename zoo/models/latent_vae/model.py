@@ -25,6 +25,7 @@ from zoo.likelihood.latents import LatentPolicy, LatentSite, SamplePosterior, Sa
 from zoo.likelihood.levels import check_bits, from_levels, level_values, to_levels
 from zoo.likelihood.manipulation import GuidedPrior, Named
 from zoo.likelihood.model import AncestralModel, PixelDistribution
+from zoo.likelihood.noise import Noise
 from zoo.likelihood.terms import LikelihoodTerms, Objective
 from zoo.models.latent_vae.autoencoder import to_uint8
 from zoo.models.latent_vae.balance import RateSchedule, SpectralPenalty, balance_weights
@@ -215,16 +216,18 @@ class LatentVAE(AncestralModel):
 
     # -- price and training -------------------------------------------------------------------------------------------
 
-    def terms(self, x: Tensor, label: Tensor | None = None) -> LikelihoodTerms:
+    def terms(self, x: Tensor, label: Tensor | None = None, noise: Noise | None = None) -> LikelihoodTerms:
         """Price of the pixels, or of the latent code if there is no pixel head; see `LikelihoodModel.terms`."""
-        return super().terms(x, label) if self.priced == "pixels" else self.code_terms(x, label)
+        return super().terms(x, label, noise) if self.priced == "pixels" else self.code_terms(x, label, noise)
 
     def estimators(self) -> dict[str, str]:
         """Which prices there are; `codes` is no likelihood of pixels."""
         names = {"codes": "length of the latent code at precision sigma_q"}
         return names if self.pixel_head is None else {"pixels": "bound on the pixels", **names}
 
-    def terms_with(self, estimator: str, x: Tensor, label: Tensor | None = None) -> LikelihoodTerms:
+    def terms_with(
+        self, estimator: str, x: Tensor, label: Tensor | None = None, noise: Noise | None = None
+    ) -> LikelihoodTerms:
         """Price a batch by name; see `estimators`.
 
         Raises:
@@ -232,11 +235,11 @@ class LatentVAE(AncestralModel):
         """
         if estimator not in self.estimators():
             raise UserError(f"estimator {estimator!r} is unknown; {closest(estimator, self.estimators())}")
-        return super().terms(x, label) if estimator == "pixels" else self.code_terms(x, label)
+        return super().terms(x, label, noise) if estimator == "pixels" else self.code_terms(x, label, noise)
 
-    def code_terms(self, x: Tensor, label: Tensor | None = None) -> LikelihoodTerms:
+    def code_terms(self, x: Tensor, label: Tensor | None = None, noise: Noise | None = None) -> LikelihoodTerms:
         """Length of the latent code: nats to send y with precision sigma_q. A rate, not a likelihood of pixels."""
-        policy = SamplePosterior()
+        policy = SamplePosterior(noise)
         self.latent_pass(policy, x, label=label)
         return self._code_terms(policy)
 

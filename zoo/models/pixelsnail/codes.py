@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from zoo.likelihood import Choose, LikelihoodModel, LikelihoodTerms, Objective, draw
+from zoo.likelihood import Choose, LikelihoodModel, LikelihoodTerms, Noise, Objective, draw
 from zoo.models.pixelsnail.incremental import SnailStepper
 from zoo.models.pixelsnail.layers import GatedBlock, NormedConv2d
 from zoo.models.pixelsnail.trunk import CodeInput, SnailConfig, SnailTrunk
@@ -201,7 +201,7 @@ class CodePrior(LikelihoodModel):
         parts = x[:, : sum(sizes)].long().split(sizes, 1)
         return [part.reshape(-1, h, w) for part, (h, w) in zip(parts, self.grids, strict=True)]
 
-    def terms(self, x: Tensor, label: Tensor | None = None) -> LikelihoodTerms:
+    def terms(self, x: Tensor, label: Tensor | None = None, noise: Noise | None = None) -> LikelihoodTerms:
         """Price flat codes (B, n); the unit `dim` is one code of this level."""
         *upper, codes = self.split(x)
         nats = -self.distribution(len(x), upper, label).log_prob(codes)

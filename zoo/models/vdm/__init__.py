@@ -1,6 +1,6 @@
 """Variational diffusion models (Kingma et al. 2021)."""
 
-from zoo.models.vdm.model import VDM, Draws, low_discrepancy_times
+from zoo.models.vdm.model import VDM, Draws, stratified
 from zoo.models.vdm.network import ScoreNetwork
 from zoo.models.vdm.schedules import (
     FixedSchedule,
@@ -22,6 +22,6 @@ __all__ = [
     "NoiseSchedule",
     "ScalarSchedule",
     "ScoreNetwork",
-    "low_discrepancy_times",
     "make_schedule",
+    "stratified",
 ]

@@ -30,11 +30,13 @@ from zoo.likelihood import (
     LatentPolicy,
     LatentSite,
     LikelihoodTerms,
+    Noise,
     Objective,
     check_bits,
     per_image,
     to_levels,
 )
+from zoo.likelihood.noise import GLOBAL_NOISE
 from zoo.models.vdm.network import ScoreNetwork
 from zoo.models.vdm.ode import ode_terms
 from zoo.models.vdm.pixels import encode_levels, pixel_distribution, pixel_log_prob
@@ -56,22 +58,20 @@ class Draws:
     eps: Tensor
 
 
-def low_discrepancy_times(u: Tensor, batch: int, draws: int = 1) -> Tensor:
-    """Times that cover [0, 1] evenly, over the batch and over the draws of each image.
+def stratified(first: Tensor, draws: int = 1) -> Tensor:
+    """Times that cover [0, 1] evenly, over the images and over the draws of each image.
 
-    `t[k, b] = (((u + b/B) mod 1) + k) / K`: all K B times are stratified, the K times of an image are 1/K apart, and
-    each alone is uniform (Kingma et al. 2021, appendix I.1, for K = 1).
+    `t[k, b] = (u_b + k) / K`: if the u are evenly spread so are all K B times, the K times of an image are 1/K apart,
+    and each alone is uniform (Kingma et al. 2021, appendix I.1, for K = 1).
 
     Args:
-        u: scalar, uniform in [0, 1).
-        batch: B.
+        first: (B,) u, evenly spread over [0, 1).
         draws: K.
 
     Returns:
         (K, B) float64.
     """
-    first = (u.double() + torch.arange(batch, dtype=torch.float64, device=u.device) / batch) % 1.0
-    offsets = torch.arange(draws, dtype=torch.float64, device=u.device)
+    offsets = torch.arange(draws, dtype=torch.float64, device=first.device)
     return (first.unsqueeze(0) + offsets.unsqueeze(1)) / draws  # (1, B) + (K, 1) -> (K, B)
 
 
@@ -272,14 +272,16 @@ class VDM(AncestralModel):
         rates = {"latent": self.latent_nats(f), "diffusion": diffusion}
         return LikelihoodTerms(distortion, rates, num_dims=x[0].numel()), level
 
-    def draw(self, x: Tensor, count: int) -> list[Draws]:
+    def draw(self, x: Tensor, count: int, noise: Noise | None = None) -> list[Draws]:
         """`count` sets of random numbers for a batch, their times stratified together."""
-        noise = [torch.randn(x.shape, device=x.device) for _ in range(2 * count)]
+        noise = noise or GLOBAL_NOISE
+        like = torch.empty(x.shape, device=x.device)
+        eps = [(noise.normal(f"eps0/{k}", like), noise.normal(f"eps/{k}", like)) for k in range(count)]
         if self.low_discrepancy:
-            times = low_discrepancy_times(torch.rand((), device=x.device), len(x), count)
+            times = stratified(noise.spread("time", like), count)
         else:
-            times = torch.rand(count, len(x), device=x.device)
-        return [Draws(noise[2 * k], times[k], noise[2 * k + 1]) for k in range(count)]
+            times = noise.uniform("time", like.new_empty(len(x), count)).T
+        return [Draws(eps[k][0], times[k], eps[k][1]) for k in range(count)]
 
     def _class_of(self, label: Tensor | None) -> Tensor | None:
         """Labels that matter when images are priced, sampled or coded."""
@@ -287,14 +289,16 @@ class VDM(AncestralModel):
 
     # ------------------------------------------------------------------------------------------------ the seams
 
-    def terms(self, x: Tensor, label: Tensor | None = None) -> LikelihoodTerms:
+    def terms(self, x: Tensor, label: Tensor | None = None, noise: Noise | None = None) -> LikelihoodTerms:
         """Continuous-time bound, estimated from `eval_draws` times per image; see `LikelihoodModel.terms`."""
-        return self.sampled_terms(x, label)
+        return self.sampled_terms(x, label, noise=noise)
 
-    def sampled_terms(self, x: Tensor, label: Tensor | None = None, steps: int = 0) -> LikelihoodTerms:
+    def sampled_terms(
+        self, x: Tensor, label: Tensor | None = None, steps: int = 0, noise: Noise | None = None
+    ) -> LikelihoodTerms:
         """The bound for T = `steps` (0: continuous time), its sum over times estimated from `eval_draws` draws."""
         label = self._class_of(label)
-        priced = [self.price(x, draws, steps, label)[0] for draws in self.draw(x, self.eval_draws)]
+        priced = [self.price(x, draws, steps, label)[0] for draws in self.draw(x, self.eval_draws, noise)]
         rates = {name: torch.stack([t.rates[name] for t in priced]).mean(0) for name in priced[0].rates}
         return LikelihoodTerms(torch.stack([t.distortion for t in priced]).mean(0), rates, priced[0].num_dims)
 
@@ -309,22 +313,24 @@ class VDM(AncestralModel):
             "ode-gaussian": f"{flow}, Gaussian dequantisation (bound up to the tolerance)",
         }
 
-    def terms_with(self, estimator: str, x: Tensor, label: Tensor | None = None) -> LikelihoodTerms:
+    def terms_with(
+        self, estimator: str, x: Tensor, label: Tensor | None = None, noise: Noise | None = None
+    ) -> LikelihoodTerms:
         """Price a batch by a named estimator; see `estimators`.
 
         Raises:
             UserError: no estimator has this name.
         """
         if estimator == "continuous":
-            return self.sampled_terms(x, label)
+            return self.sampled_terms(x, label, noise=noise)
         if found := re.fullmatch(r"steps-([1-9]\d*)", estimator):
-            return self.sampled_terms(x, label, steps=int(found[1]))
+            return self.sampled_terms(x, label, int(found[1]), noise)
         if estimator in ("ode", "ode-gaussian"):
             dequantiser = "gaussian" if estimator == "ode-gaussian" else "truncated"
             # The divergence needs gradients, which inference mode forbids.
             with torch.inference_mode(False), torch.no_grad():
                 label = None if label is None else label.clone()
-                return ode_terms(self, x.clone(), self._class_of(label), dequantiser, self.ode_tolerance)
+                return ode_terms(self, x.clone(), self._class_of(label), dequantiser, self.ode_tolerance, noise)
         raise UserError(f"estimator {estimator!r} is unknown; {closest(estimator, self.estimators())}")
 
     def objective(self, x: Tensor, label: Tensor | None = None, step: int = 0) -> Objective:

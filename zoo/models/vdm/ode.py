@@ -23,7 +23,8 @@ import torch
 from torch import Tensor
 
 from zoo.errors import UserError
-from zoo.likelihood import LikelihoodTerms, per_image, to_levels
+from zoo.likelihood import LikelihoodTerms, Noise, per_image, to_levels
+from zoo.likelihood.noise import GLOBAL_NOISE
 from zoo.models.vdm.pixels import pixel_log_prob
 
 if TYPE_CHECKING:
@@ -119,7 +120,9 @@ def _field(model: VDM, shape: torch.Size, probe: Tensor, label: Tensor | None) -
     return field
 
 
-def log_density(model: VDM, z0: Tensor, tolerance: float = 1e-2, label: Tensor | None = None) -> tuple[Tensor, int]:
+def log_density(
+    model: VDM, z0: Tensor, tolerance: float = 1e-2, label: Tensor | None = None, noise: Noise | None = None
+) -> tuple[Tensor, int]:
     """Log density of the flow at z_0.
 
     Args:
@@ -127,12 +130,13 @@ def log_density(model: VDM, z0: Tensor, tolerance: float = 1e-2, label: Tensor |
         z0: (B, C, H, W) float64, at gamma_0.
         tolerance: of the solver; the accumulated divergence is held to it, in nats/dim, over the whole way.
         label: (B,) classes.
+        noise: of the divergence's probe; None is torch's global generator.
 
     Returns:
         (B,) nats, and the evaluations of the network.
     """
     dims = z0[0].numel()
-    probe = torch.randint(0, 2, z0.shape, device=z0.device).double() * 2 - 1
+    probe = torch.where((noise or GLOBAL_NOISE).uniform("probe", z0) < 0.5, -1.0, 1.0).to(z0)
     start = torch.cat([z0.flatten(1), z0.new_zeros(len(z0), 1)], dim=1)
     gamma_0, gamma_1 = (end.item() for end in model.schedule.ends())
     solution = integrate(_field(model, z0.shape, probe, label), start, gamma_0, gamma_1, tolerance)
@@ -147,6 +151,7 @@ def ode_terms(
     label: Tensor | None = None,
     dequantiser: Dequantiser = "truncated",
     tolerance: float = 1e-2,
+    noise: Noise | None = None,
 ) -> LikelihoodTerms:
     """Price a batch by the probability-flow ODE, one draw of z_0 and one probe per image.
 
@@ -157,25 +162,26 @@ def ode_terms(
         dequantiser: `truncated`, noise of the schedule cut off at the edges of the level's bin, everything in the rate
             `flow`; or `gaussian`, the model's own q(z_0 | x) and p(x | z_0), which loses a little more.
         tolerance: of the solver; the accumulated divergence is held to it, in nats/dim, over the whole way.
+        noise: where random numbers come from; None is torch's global generator.
 
     Returns:
         Terms with one rate, `flow`.
     """
     gamma_0 = model.schedule.ends()[0].to(x.device)
     alpha, sigma = torch.sigmoid(-gamma_0).sqrt(), torch.sigmoid(gamma_0).sqrt()
-    f = model.encode(x)
+    f, noise = model.encode(x), noise or GLOBAL_NOISE
     log_scale = 0.5 * math.log(2.0 * math.pi) + sigma.log()
     if dequantiser == "truncated":
         mass = torch.erf(alpha / (2**model.bits * sigma) / math.sqrt(2.0))  # of the bin under the noise
-        uniform = (2.0 * torch.rand(f.shape, dtype=f.dtype, device=f.device) - 1.0) * mass
+        uniform = (2.0 * noise.uniform("dequantise", f) - 1.0) * mass
         eps = math.sqrt(2.0) * torch.erfinv(uniform)
         log_scale = log_scale + mass.log()
         distortion = f.new_zeros(len(x))
     else:
-        eps = torch.randn(f.shape, dtype=f.dtype, device=f.device)
+        eps = noise.normal("dequantise", f)
         rescaled = f + sigma / alpha * eps
         distortion = -pixel_log_prob(rescaled, to_levels(x, model.bits), gamma_0, model.bits)
     # log q of the very draw, not the entropy of q: where the flow is a good model the two densities vary together
     log_q = per_image(-0.5 * eps.square() - log_scale)
-    log_p, _ = log_density(model, (alpha * f + sigma * eps).detach(), tolerance, label)
+    log_p, _ = log_density(model, (alpha * f + sigma * eps).detach(), tolerance, label, noise)
     return LikelihoodTerms(distortion.detach(), {"flow": (log_q - log_p).detach()}, num_dims=x[0].numel())

@@ -16,7 +16,6 @@ from zoo.likelihood import (
     Categorical,
     LatentPolicy,
     LatentSite,
-    LikelihoodTerms,
     LogisticMixture,
     Objective,
     PointMass,
@@ -276,10 +275,6 @@ class QuantisedAutoencoder(AncestralModel):
             coefficients = torch.zeros_like(means)
         scales = log_scale[None, :, None, None, None].expand_as(means)
         return LogisticMixture(torch.zeros_like(mean[:, :1]), means, scales, coefficients, self.bits)
-
-    def terms(self, x: Tensor, label: Tensor | None = None) -> LikelihoodTerms:
-        """Price under the uniform prior; the reconstruction error is in `parts` of the objective."""
-        return super().terms(x, label)
 
     def objective(self, x: Tensor, label: Tensor | None = None, step: int = 0) -> Objective:
         """Mean squared error plus weighted commitment, summed over levels; pixels on [-1, 1]."""
