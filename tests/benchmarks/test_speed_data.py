@@ -35,5 +35,5 @@ def test_unknown_sizes_are_refused():
 def test_reached_by_a_flag_of_the_speed_table(capsys):
     from zoo.cli.main import main
 
-    assert main(["bench", "--table", "speed", "--data", "--sizes", "[32]", "--repeats", "1", "--workers", "0"]) == 0
+    assert main(["bench", "--table", "speed_data", "--sizes", "[32]", "--repeats", "1", "--workers", "0"]) == 0
     assert "np.memmap" in capsys.readouterr().out

@@ -67,7 +67,7 @@ def test_models_and_walks_are_measured_recorded_and_shown_beside_the_published_t
 def test_reached_by_a_flag_of_the_speed_table(capsys):
     from zoo.cli.main import main
 
-    assert main(["bench", "--table", "speed", "--sampling", "--format", "markdown"]) == 0
+    assert main(["bench", "--table", "speed_sampling", "--format", "markdown"]) == 0
     assert "213.8" in capsys.readouterr().out
 
 

@@ -10,8 +10,8 @@ import torch
 import yaml
 
 from tests.cli.processes import ROOT
-from zoo.cli.fit import _data_class, _module_class
-from zoo.cli.lightning import ZooCLI
+from zoo.recipes.lightning import ZooCLI
+from zoo.recipes.training import data_class, module_class
 
 FILES = sorted((ROOT / "configs").rglob("*.yaml"))
 STATED = re.compile(r"^# parameters(?: of (?P<stage>[\w-]+))?: (?P<count>[\d_,]+)", re.MULTILINE)
@@ -63,13 +63,11 @@ def stated(text: str) -> dict[str | None, int]:
 
 
 @pytest.mark.parametrize("path", FILES, ids=[str(path.relative_to(ROOT / "configs")) for path in FILES])
-def test_configuration_builds_with_the_stated_size(path: Path, tmp_path: Path):
+def test_configuration_builds_with_the_stated_size(path: Path):
     text = path.read_text()
     sizes = {}
     for name, content in fits(yaml.safe_load(text)):
-        file = tmp_path / f"{name or path.stem}.yaml"
-        file.write_text(yaml.safe_dump(content))
-        network = Parsed(["--config", str(file)], "fit", None, _module_class([file]), _data_class([file])).model.network
+        network = Parsed([content], [], "fit", None, module_class([content]), data_class([content])).model.network
         sizes[name] = sum(parameter.numel() for parameter in network.parameters())
     numbers = stated(text)
     assert numbers.keys() <= sizes.keys()

@@ -6,11 +6,9 @@ import torch
 from PIL import Image
 
 from zoo.checkpoints import save
-from zoo.cli.interpolate import run as interpolate
+from zoo.cli.main import run
 from zoo.cli.outpaint import place
-from zoo.cli.outpaint import run as outpaint
 from zoo.cli.pictures import GAP
-from zoo.cli.traverse import run as traverse
 from zoo.errors import UserError
 
 SIDE = 16
@@ -85,13 +83,13 @@ def cells(path, columns):
 
 def test_a_walk_stands_between_the_two_images(checkpoint, photos, tmp_path):
     output = tmp_path / "walk.png"
-    interpolate([str(checkpoint), *photos, "--steps", "4", "--output", str(output)])
+    run(["interpolate", str(checkpoint), *photos, "--steps", "4", "--output", str(output)])
     row = cells(output, 6)
     assert len(row) == 6
     for picture, file in zip((row[0], row[-1]), photos, strict=True):
         assert np.array_equal(picture, read(file))
     again = tmp_path / "again.png"
-    interpolate([str(checkpoint), *photos, "--steps", "2", "--mix", "spherical", "--output", str(again)])
+    run(["interpolate", str(checkpoint), *photos, "--steps", "2", "--mix", "spherical", "--output", str(again)])
     ends = cells(again, 4)
     assert np.array_equal(ends[1], row[1])
     assert np.array_equal(ends[2], row[4])
@@ -99,19 +97,19 @@ def test_a_walk_stands_between_the_two_images(checkpoint, photos, tmp_path):
 
 def test_mixing_no_level_stays_at_the_first_image(checkpoint, photos, tmp_path):
     output = tmp_path / "walk.png"
-    interpolate([str(checkpoint), *photos, "--steps", "2", "--levels", "[1]", "--output", str(output)])
+    run(["interpolate", str(checkpoint), *photos, "--steps", "2", "--levels", "[1]", "--output", str(output)])
     with pytest.raises(UserError, match="--levels 7"):
-        interpolate([str(checkpoint), *photos, "--levels", "[7]", "--output", str(output)])
+        run(["interpolate", str(checkpoint), *photos, "--levels", "[7]", "--output", str(output)])
 
 
 def test_an_odd_number_of_images_is_refused(checkpoint, photos, tmp_path):
     with pytest.raises(UserError, match="two for each walk"):
-        interpolate([str(checkpoint), photos[0], "--output", str(tmp_path / "x.png")])
+        run(["interpolate", str(checkpoint), photos[0], "--output", str(tmp_path / "x.png")])
 
 
 def test_a_traversal_is_a_square_of_pictures(checkpoint, tmp_path):
     output = tmp_path / "grid.png"
-    traverse([str(checkpoint), "--columns", "3", "--count", "4", "--output", str(output)])
+    run(["traverse", str(checkpoint), "--columns", "3", "--count", "4", "--output", str(output)])
     assert len(cells(output, 3)) == 9
 
 
@@ -120,13 +118,13 @@ def test_outpainting_widens_or_says_why_not(checkpoint, photos, tmp_path):
     arguments = [str(checkpoint), *photos, "--output", str(output)]
     if "vdvae" in str(checkpoint.parent.name):
         with pytest.raises(UserError, match="cannot grow"):
-            outpaint(arguments)
+            run(["outpaint", *arguments])
         return
-    outpaint([*arguments, "--size", "24", "--side", "left"])
+    run(["outpaint", *arguments, "--size", "24", "--side", "left"])
     with Image.open(output) as picture:
         assert picture.size == (24, 2 * SIDE + GAP)
     with pytest.raises(UserError, match="multiple of 4"):
-        outpaint([*arguments, "--size", "18"])
+        run(["outpaint", *arguments, "--size", "18"])
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import torch
 import yaml
 
 from zoo.checkpoints import load
-from zoo.cli.stages import run_stages
+from zoo.cli.main import run
 from zoo.errors import UserError
 
 TRUNK = {"channels": 16, "residual_channels": 8, "blocks": 1, "layers_per_block": 1, "heads": 2, "kernel_size": 3}
@@ -73,10 +73,14 @@ def write(folder: Path, content: list[dict[str, Any]]) -> Path:
     return path
 
 
+def fit_stages(path: Path, *words: object) -> None:
+    assert run(["fit", "--config", str(path), *map(str, words)]) == 0
+
+
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("stages")
-    run_stages(write(folder, stages(folder)), ["--run_dir", str(folder / "run")])
+    fit_stages(write(folder, stages(folder)), "--run_dir", str(folder / "run"))
     return folder
 
 
@@ -98,7 +102,7 @@ def test_autoencoder_is_the_same_before_and_after_the_later_stages(trained: Path
 
 def test_finished_stages_are_not_repeated(trained: Path, capsys: pytest.CaptureFixture) -> None:
     before = {path: path.stat().st_mtime_ns for path in trained.rglob("last.ckpt")}
-    run_stages(trained / "stages.yaml", ["--run_dir", str(trained / "run")])
+    fit_stages(trained / "stages.yaml", "--run_dir", str(trained / "run"))
     assert before == {path: path.stat().st_mtime_ns for path in trained.rglob("last.ckpt")}
     assert capsys.readouterr().out.count("done already") == 6
 
@@ -108,7 +112,7 @@ def test_stopped_stage_goes_on_from_its_checkpoint(trained: Path) -> None:
     done = (folder / "done.json").read_text()
     (folder / "done.json").unlink()
     (folder / "last.safetensors").unlink()
-    run_stages(trained / "stages.yaml", ["--run_dir", str(trained / "run"), "--stage", "top"])
+    fit_stages(trained / "stages.yaml", "--run_dir", str(trained / "run"), "--stage", "top")
     assert json.loads((folder / "done.json").read_text()) == json.loads(done)
     assert load(folder).meta["steps"] == 2
 
@@ -119,15 +123,15 @@ def test_finished_stage_with_another_configuration_is_an_error(trained: Path) ->
     path = trained / "changed.yaml"
     path.write_text(yaml.safe_dump({"stages": content}))
     with pytest.raises(UserError, match=r"autoencoder: finished with another configuration"):
-        run_stages(path, ["--run_dir", str(trained / "run")])
+        fit_stages(path, "--run_dir", str(trained / "run"))
     with pytest.raises(UserError, match="another configuration of this stage or of one before it"):
-        run_stages(path, ["--run_dir", str(trained / "run"), "--stage", "model"])
+        fit_stages(path, "--run_dir", str(trained / "run"), "--stage", "model")
 
 
 def test_one_stage_alone_needs_the_ones_before_it(tmp_path: Path) -> None:
     path = write(tmp_path, stages(tmp_path))
     with pytest.raises(UserError, match="stage 'codes' has not been run"):
-        run_stages(path, ["--run_dir", str(tmp_path / "run"), "--stage", "top"])
+        fit_stages(path, "--run_dir", str(tmp_path / "run"), "--stage", "top")
 
 
 @pytest.mark.parametrize(
@@ -145,9 +149,9 @@ def test_malformed_configurations_are_one_line(change: Any, message: str, tmp_pa
     change(content)
     only = ["--stage", "codes"] if "function" in message or "before" in message else []
     with pytest.raises(UserError, match=message):
-        run_stages(write(tmp_path, content), ["--run_dir", str(tmp_path / "run"), *only])
+        fit_stages(write(tmp_path, content), "--run_dir", str(tmp_path / "run"), *only)
 
 
 def test_unknown_stage_is_answered_with_the_nearest_name(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="did you mean 'bottom'"):
-        run_stages(write(tmp_path, stages(tmp_path)), ["--stage", "botom"])
+        fit_stages(write(tmp_path, stages(tmp_path)), "--stage", "botom")

@@ -1,6 +1,21 @@
-"""Checkpoints: our self-describing files, and importers for official ones."""
+"""Checkpoints: our self-describing files, and importers for official ones. torch is loaded with the first of them."""
 
-from zoo.checkpoints.store import Contents, Loaded, build, fit_weights, load, names, read, resolve, save, weights_digest
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from zoo.checkpoints.store import (
+        Contents,
+        Loaded,
+        build,
+        fit_weights,
+        load,
+        names,
+        read,
+        resolve,
+        save,
+        weights_digest,
+    )
 
 SOURCES = {
     "vdvae": "zoo.checkpoints.vdvae",
@@ -26,3 +41,9 @@ __all__ = [
     "save",
     "weights_digest",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name in __all__:
+        return getattr(importlib.import_module("zoo.checkpoints.store"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 def compress(
     checkpoint: str,
     images: list[str] | None = None,
+    *,
     output: str = "",
     dataset: str | None = None,
     split: str = "test",
@@ -119,10 +120,3 @@ def _verify(model: object, identity: bytes, data: bytes, sources: "list[Image]",
         for name, _, pixels in decode(model, identity, data, output, progress):
             if not np.array_equal(pixels, originals[name].load()):
                 raise UserError(f"{output}: not written: {name} does not decode to itself on this machine")
-
-
-def run(argv: list[str]) -> int:
-    """Run `zoo compress` with these arguments."""
-    from zoo.cli.functions import call
-
-    return call(compress, argv, "compress", positional=("checkpoint", "images"))

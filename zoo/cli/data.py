@@ -3,40 +3,20 @@
 from __future__ import annotations
 
 import json
-import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
-from zoo.data.datasets import DATASETS
-from zoo.data.images import FILTERS, Filter
-from zoo.data.locate import BUNDLED, data_home, locate
-from zoo.errors import UserError, closest
+from zoo.data.images import Filter
+from zoo.data.locate import data_home, locate
+from zoo.errors import UserError
 
 Report = Callable[[str, int, int], None]
-_KINDS = {"int": "a whole number", "Path": "a path", "Filter": f"one of {', '.join(FILTERS)}"}
 
 
-def run(argv: list[str]) -> int:
-    """Run `zoo data` with these arguments."""
-    commands: dict[str, Callable[..., None]] = {
-        "list": list_datasets,
-        "prepare": prepare,
-        "verify": verify,
-        "show": show,
-    }
-    if not argv or argv[0] in ("-h", "--help"):
-        print(_usage(commands))
-        return 0
-    if argv[0] not in commands:
-        raise UserError(f"zoo data: no command '{argv[0]}'; {closest(argv[0], commands)}")
-    commands[argv[0]](**_parse(argv[0], commands[argv[0]], argv[1:]))
-    return 0
-
-
-def list_datasets(format: Literal["rich", "markdown", "json"] = "rich") -> None:
+def list_datasets(*, format: Literal["rich", "markdown", "json"] = "rich") -> None:
     """Show every known data set, its splits, and what is prepared.
 
     Args:
@@ -54,6 +34,7 @@ def list_datasets(format: Literal["rich", "markdown", "json"] = "rich") -> None:
 
 def prepare(
     name: str,
+    *,
     source: Path | None = None,
     output: Path | None = None,
     split: str | None = None,
@@ -118,7 +99,7 @@ def verify(name: str) -> None:
 
 
 def show(
-    name: str, output: Path | None = None, split: Literal["train", "val", "test"] | None = None, images: int = 64
+    name: str, *, output: Path | None = None, split: Literal["train", "val", "test"] | None = None, images: int = 64
 ) -> None:
     """Print shape, provenance, class balance, mean and variance; write a contact sheet.
 
@@ -183,72 +164,3 @@ def _progress() -> Iterator[Report]:
             bar.update(tasks[what], completed=done, total=total)
 
         yield report
-
-
-def _usage(commands: dict[str, Callable[..., None]]) -> str:
-    rows = (f"  {name:8} {(function.__doc__ or '').splitlines()[0]}" for name, function in commands.items())
-    return (
-        "usage: zoo data COMMAND [ARGUMENTS]\n\ncommands:\n" + "\n".join(rows) + "\n\n"
-        f"`zoo data COMMAND --help` shows the arguments. Prepared files live in {data_home()} ($ZOO_DATA);\n"
-        f"`photos` comes with the package ({BUNDLED.name}), all others are made by `prepare`: {', '.join(DATASETS)}."
-    )
-
-
-def _parse(name: str, function: Callable[..., None], argv: list[str]) -> dict[str, Any]:
-    """Arguments of a command as its signature asks for them.
-
-    Raises:
-        UserError: an unknown option or a value of the wrong kind.
-    """
-    import argparse
-    import inspect
-
-    import jsonargparse
-
-    parser = jsonargparse.ArgumentParser(
-        prog=f"zoo data {name}", description=inspect.getdoc(function).split("\n\n")[0], exit_on_error=False
-    )  # type: ignore[union-attr]
-    parameters = inspect.signature(function).parameters
-    flags = {key for key, value in parameters.items() if value.default is False}
-    positional = {key for key, value in parameters.items() if value.default is value.empty}
-    parser.add_function_arguments(function, as_positional=True, skip=flags, fail_untyped=False)
-    helps = _argument_docs(function)
-    for flag in sorted(flags):
-        parser.add_argument(f"--{flag.replace('_', '-')}", action="store_true", help=helps.get(flag))
-    spelt = [_spelling(word, parameters) for word in argv]
-    try:
-        values = parser.parse_args(spelt).as_dict()
-    except (argparse.ArgumentError, TypeError, ValueError) as error:
-        text = " ".join(str(error).split())
-        wrong = re.search(r'Parser key "(\w+)":.*Given value: (.*)$', text)
-        if wrong:
-            key, value = wrong.groups()
-            kind = str(parameters[key].annotation).removesuffix(" | None")
-            text = f"--{key.replace('_', '-')} {value}: expected {_KINDS.get(kind, kind)}"
-        elif positional and "required" in text:
-            text = f"no {' and no '.join(sorted(positional)).upper()} given; `zoo data list` shows what there is"
-        raise UserError(f"zoo data {name}: {text}; see `zoo data {name} --help`") from error
-    return values
-
-
-def _spelling(word: str, parameters: Any) -> str:
-    """Options are written with dashes; those that take a value are underscored inside.
-
-    Raises:
-        UserError: no such option.
-    """
-    if not word.startswith("--"):
-        return word
-    option, equals, value = word[2:].partition("=")
-    key = option.replace("-", "_")
-    if key not in parameters and key != "help":
-        raise UserError(f"--{option}: no such option; {closest(option, [p.replace('_', '-') for p in parameters])}")
-    is_flag = key in parameters and parameters[key].default is False
-    return f"--{option.replace('_', '-') if is_flag else key}{equals}{value}"
-
-
-def _argument_docs(function: Callable[..., None]) -> dict[str, str]:
-    """Sentences of the Args section by argument."""
-    lines = (function.__doc__ or "").partition("Args:")[2].splitlines()
-    pairs = (line.strip().partition(": ") for line in lines)
-    return {key: text for key, _, text in pairs if text}

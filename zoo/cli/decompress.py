@@ -8,7 +8,7 @@ from pathlib import Path
 from zoo.errors import UserError
 
 
-def decompress(checkpoint: str, file: str, output: str = "", quiet: bool = False) -> None:
+def decompress(checkpoint: str, file: str, *, output: str = "", quiet: bool = False) -> None:
     """Get images back from a .zoo file.
 
     Nothing appears in the output folder before every image has been decoded and the check sum over all pixels holds.
@@ -46,10 +46,3 @@ def decompress(checkpoint: str, file: str, output: str = "", quiet: bool = False
             shutil.move(str(item), folder / item.name)
     seconds = time.perf_counter() - start
     print(f"{folder}: {len(written)} image(s), check sum holds; {len(written) / seconds:.2f} images/s")
-
-
-def run(argv: list[str]) -> int:
-    """Run `zoo decompress` with these arguments."""
-    from zoo.cli.functions import call
-
-    return call(decompress, argv, "decompress", positional=("checkpoint", "file"))

@@ -1,129 +1,83 @@
-"""`zoo fit`: LightningCLI training in a run folder, resumable, with a self-describing export at the end."""
+"""`zoo fit`: train what a configuration describes, stage by stage if it has stages."""
 
 from pathlib import Path
 from typing import Any
 
-from zoo.errors import UserError
+from zoo.errors import UserError, closest
 
 RUNS = Path("runs")
-LAST = "last.ckpt"
-EXPORT = "last.safetensors"
-DATA_SETTINGS = ("dataset", "crop", "labels", "binarize", "pad", "val_split", "test_split")
-"""What evaluation needs to know of the data a model was trained on."""
 
 
-def run(argv: list[str]) -> int:
-    """Train what the configuration describes, stage by stage if it has stages."""
-    from zoo.cli.lightning import config_files, read_config
-
-    files = config_files(argv)
-    for file in files:
-        if isinstance(read_config(file).get("stages"), list):
-            from zoo.cli.stages import run_stages
-
-            rest = [word for word in argv if word not in ("--config", "-c", str(file), f"--config={file}")]
-            return run_stages(file, rest) or 0
-    return train(argv, files)
-
-
-def train(argv: list[str], files: list[Path]) -> int:
-    """Train one model.
+def fit(
+    *options: str,
+    config: list[str] = [],  # noqa: B006 (a default for the reader, never changed)
+    run_dir: str | None = None,
+    ckpt_path: str | None = None,
+    stage: str | None = None,
+    given: list[str] = [],  # noqa: B006
+) -> None:
+    """Train a model; all of trainer, model, network and data are options too, --print_config shows them.
 
     Args:
-        argv: arguments behind `zoo fit`.
-        files: the configuration files among them.
+        options: words for Lightning's own parser, such as --model.lr 1e-3 or --trainer.max_steps 100; in a
+            configuration with stages --stages.NAME.trainer.max_steps 100 concerns one of them.
+        config: configuration, a file or the name of a published one; several are merged from left to right.
+        run_dir: folder of the run; default: runs/NAME of the last configuration.
+        ckpt_path: checkpoint to continue from; `last` is the one in the run folder.
+        stage: of a configuration with stages, run this one alone.
+        given: NAME=CHECKPOINT takes a checkpoint in place of a stage; may be repeated.
     """
-    from zoo.cli.lightning import ZooCLI, option, quiet, read_config, without_option
+    from zoo.checkpoints.configurations import find_configuration
+    from zoo.recipes.configuration import read_config, setting
 
-    quiet()
-    named = {key: value for file in files for key, value in read_config(file).items() if value is not None}
-    stem = files[-1].stem if files else "unnamed"
-    run_dir = Path(option(argv, "--run_dir") or named.get("run_dir") or RUNS / stem)
-    resume = option(argv, "--ckpt_path") or named.get("ckpt_path")
-    if resume is not None:
-        resume = _resume_file(resume, run_dir)
-    # The folder goes into the saved configuration, so that `--config RUN/config.yaml --ckpt_path last` continues.
-    argv = [*without_option(without_option(argv, "--ckpt_path"), "--run_dir"), f"--run_dir={run_dir}"]
-    cli = ZooCLI(argv, "fit", run_dir, _module_class(files), _data_class(files))
-    fresh = not cli.trainer.fast_dev_run
-    if fresh and resume is None and (run_dir / LAST).exists():
-        raise UserError(
-            f"{run_dir} holds a run already ({LAST}); continue it with --ckpt_path last, or choose another folder "
-            "with --run_dir"
-        )
-    if fresh:
-        (run_dir / EXPORT).unlink(missing_ok=True)  # it would be older than what this run writes
-        for unfinished in run_dir.glob(".last.*.part.*"):  # of a run that was killed while it wrote
-            unfinished.unlink(missing_ok=True)
-    if cli.trainer.is_global_zero:
-        network = getattr(cli.model, "network", cli.model)
-        size = sum(parameter.numel() for parameter in network.parameters())
-        print(f"{type(network).__name__}: {size:,} parameters; run folder {run_dir}")
-    cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=resume)
-    if fresh and cli.trainer.is_global_zero:
-        export(cli, run_dir)
-    return 0
+    files = [find_configuration(name) for name in config]
+    contents = [read_config(file) for file in files]
+    folder = Path(run_dir or setting(contents, "run_dir") or RUNS / (files[-1].stem if files else "unnamed"))
+    staged = [number for number, content in enumerate(contents) if isinstance(content.get("stages"), list)]
+    if len(staged) > 1:
+        raise UserError(f"{files[staged[1]]}: only one configuration may have a list of stages")
+    if staged:
+        further = [content for number, content in enumerate(contents) if number != staged[0]]
+        root = Path(run_dir) if run_dir else RUNS / files[staged[0]].stem
+        _stages(contents[staged[0]], files[staged[0]], root, options, further, stage, given)
+        return
+    if stage is not None or given:
+        raise UserError("--stage and --given: the configuration has no stages")
+    from zoo.recipes.training import Plan, train
+
+    train(Plan(contents, options, folder, ckpt_path or setting(contents, "ckpt_path")))
 
 
-def _resume_file(wanted: str, run_dir: Path) -> str | None:
-    if wanted != "last":
-        if not Path(wanted).is_file():
-            raise UserError(f"{wanted}: no such checkpoint; give a file, or `last` to continue the run in {run_dir}")
-        return wanted
-    if (run_dir / LAST).is_file():
-        return str(run_dir / LAST)
-    print(f"{run_dir / LAST} is not there yet: starting from the beginning")
-    return None
+def _stages(
+    content: dict[str, Any],
+    file: Path,
+    root: Path,
+    options: tuple[str, ...],
+    further: list[dict[str, Any]],
+    only: str | None,
+    given: list[str],
+) -> None:
+    from zoo.recipes.language import checked
+    from zoo.recipes.processes import is_first_process
+    from zoo.recipes.stages import Stages
+
+    stages = checked(content["stages"], file)
+    names = [stage["name"] for stage in stages]
+    if only is not None and only not in names:
+        raise UserError(f"--stage {only}: no such stage in {file}; {closest(only, names)}")
+    result = Stages(root, stages, options, further, _given(given, names, file)).run(only)
+    if result is not None and is_first_process():
+        print(f"{result}: the finished model")
 
 
-def _module_class(files: list[Path]) -> Any:
-    """`LitLikelihood`, or any LightningModule if a configuration names one as `model.class_path`."""
-    import lightning.pytorch as pl
-
-    from zoo.cli.lightning import read_config
-    from zoo.training.module import LitLikelihood
-
-    for file in files:
-        model = read_config(file).get("model")
-        if isinstance(model, dict) and "class_path" in model:
-            return pl.LightningModule
-    return LitLikelihood
-
-
-def _data_class(files: list[Path]) -> Any:
-    """`ImageDataModule`, or any LightningDataModule if a configuration names one as `data.class_path`."""
-    import lightning.pytorch as pl
-
-    from zoo.cli.lightning import read_config
-    from zoo.data import ImageDataModule
-
-    named = (read_config(file).get("data") for file in files)
-    return (
-        pl.LightningDataModule
-        if any(isinstance(data, dict) and "class_path" in data for data in named)
-        else (ImageDataModule)
-    )
-
-
-def export(cli: Any, run_dir: Path) -> None:
-    """Write the averaged weights with their description, readable by every command."""
+def _given(words: list[str], names: list[str], path: Path) -> dict[str, Path]:
+    """Checkpoints that stand for stages."""
     from zoo.checkpoints import store
 
-    if not hasattr(cli.model, "network"):
-        return
-    spec = dict(cli.model.hparams)["network"]
-    if not str(spec["class_path"]).startswith("zoo."):
-        print(f"{run_dir / LAST}: the trained model; only classes of the zoo are exported as {EXPORT}")
-        return
-    trainer = cli.trainer
-    meta = {
-        "run": run_dir.name,
-        "steps": trainer.global_step,
-        "epochs": trainer.current_epoch,
-        "data": {name: getattr(cli.datamodule, name) for name in DATA_SETTINGS if hasattr(cli.datamodule, name)},
-        "augmented": any(getattr(cli.datamodule, name, False) for name in ("rotate", "swap_channels")),
-        "skipped_updates": getattr(cli.model, "skipped_total", 0),
-    }
-    meta |= {name: float(v) for name, v in trainer.callback_metrics.items() if name.startswith("val/bits_per")}
-    path = store.save(run_dir / EXPORT, spec, cli.model.network, meta)
-    print(f"{path}: averaged weights after {trainer.global_step} steps")
+    given = {}
+    for word in words:
+        name, _, checkpoint = word.partition("=")
+        if name not in names or not checkpoint:
+            raise UserError(f"--given {word}: expected NAME=CHECKPOINT with a stage of {path}; {closest(name, names)}")
+        given[name] = store.resolve(checkpoint)
+    return given

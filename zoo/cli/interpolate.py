@@ -8,6 +8,7 @@ from zoo.errors import UserError
 def interpolate(
     checkpoint: str,
     images: list[str] | None = None,
+    *,
     output: str = "interpolation.png",
     steps: int = 5,
     mix: Literal["linear", "spherical", "variance_preserving"] = "linear",
@@ -64,10 +65,3 @@ def interpolate(
     columns = [x[0::2], *walk, x[1::2]]
     save_grid(torch.stack(columns, dim=1).flatten(0, 1), path, columns=len(columns))  # (pairs, columns) -> rows
     print(f"{path}: {count} walk(s) of {steps} pictures, {mix}")
-
-
-def run(argv: list[str]) -> int:
-    """Run `zoo interpolate` with these arguments."""
-    from zoo.cli.functions import call
-
-    return call(interpolate, argv, "interpolate", positional=("checkpoint", "images"))

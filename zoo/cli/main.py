@@ -4,10 +4,11 @@ Nothing heavy is imported here, so `zoo --help` answers at once.
 """
 
 import importlib
+import io
 import os
 import sys
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from zoo import __version__
 from zoo.allocator import tune_allocator
@@ -18,35 +19,43 @@ EXIT_INTERNAL_ERROR = 1
 
 
 class Command(NamedTuple):
-    """Where a command lives. The function takes the arguments behind the command's name."""
+    """Where the typed function of a command is, as `module:function`."""
 
-    module: str
-    function: str
+    where: str
     summary: str
 
 
 COMMANDS: dict[str, Command] = {
-    "data": Command("zoo.cli.data", "run", "list, prepare and verify data sets"),
-    "fit": Command("zoo.cli.fit", "run", "train a model from a configuration file"),
-    "validate": Command("zoo.cli.evaluate", "validate", "price the validation split"),
-    "test": Command("zoo.cli.evaluate", "test", "price every image of a split once and append a record"),
-    "predict": Command("zoo.cli.evaluate", "predict", "write the price of each image to a file"),
-    "bench": Command("zoo.cli.bench", "run", "tables of published beside measured numbers; the demo"),
-    "sample": Command("zoo.cli.sample", "run", "draw images from a model"),
-    "reconstruct": Command("zoo.cli.reconstruct", "run", "keep some latents of an image, draw the others"),
-    "interpolate": Command("zoo.cli.interpolate", "run", "walk between two images through latent space"),
-    "traverse": Command("zoo.cli.traverse", "run", "vary one group of latents"),
-    "outpaint": Command("zoo.cli.outpaint", "run", "continue an image beyond its border"),
-    "compress": Command("zoo.cli.compress", "run", "code images losslessly into one file"),
-    "decompress": Command("zoo.cli.decompress", "run", "get the images back, bit for bit"),
-    "import": Command("zoo.cli.import_checkpoint", "run", "turn an official checkpoint into ours"),
+    "data list": Command("zoo.cli.data:list_datasets", "known data sets, and which are prepared"),
+    "data prepare": Command("zoo.cli.data:prepare", "pack a source into one file"),
+    "data verify": Command("zoo.cli.data:verify", "compare every byte and pixel with its digests"),
+    "data show": Command("zoo.cli.data:show", "shape, provenance, classes, a contact sheet"),
+    "fit": Command("zoo.cli.fit:fit", "train a model from a configuration file"),
+    "validate": Command("zoo.cli.evaluate:validate", "price the validation split"),
+    "test": Command("zoo.cli.evaluate:price", "price every image of a split once and append a record"),
+    "predict": Command("zoo.cli.evaluate:predict", "write the price of each image to a file"),
+    "bench": Command("zoo.cli.bench:bench", "tables of published beside measured numbers; the demo"),
+    "sample": Command("zoo.cli.sample:sample", "draw images from a model"),
+    "reconstruct": Command("zoo.cli.reconstruct:reconstruct", "keep some latents of an image, draw the others"),
+    "interpolate": Command("zoo.cli.interpolate:interpolate", "walk between two images through latent space"),
+    "traverse": Command("zoo.cli.traverse:traverse", "vary one group of latents"),
+    "outpaint": Command("zoo.cli.outpaint:outpaint", "continue an image beyond its border"),
+    "compress": Command("zoo.cli.compress:compress", "code images losslessly into one file"),
+    "decompress": Command("zoo.cli.decompress:decompress", "get the images back, bit for bit"),
+    "import": Command("zoo.cli.import_checkpoint:import_checkpoint", "turn an official checkpoint into ours"),
 }
+"""Commands by name. A name of two words is one command of a group: `zoo data prepare`."""
 
 
-def usage() -> str:
-    """The text of `zoo --help`."""
-    width = max(map(len, COMMANDS))
-    rows = "\n".join(f"  {name:<{width}}  {command.summary}" for name, command in COMMANDS.items())
+def usage(group: str = "") -> str:
+    """The text of `zoo --help`, or of `zoo GROUP --help`."""
+    chosen = {name: command for name, command in COMMANDS.items() if not group or name.startswith(f"{group} ")}
+    width = max(map(len, chosen))
+    rows = "\n".join(f"  {name:<{width}}  {command.summary}" for name, command in chosen.items())
+    if group:
+        return (
+            f"usage: zoo {group} COMMAND [ARGUMENTS]\n\ncommands:\n{rows}\n\n`zoo {group} COMMAND --help` shows more."
+        )
     return (
         "usage: zoo [--debug] COMMAND [ARGUMENTS]\n\n"
         "Likelihood models of images side by side: train, price, sample and code them.\n\n"
@@ -59,20 +68,44 @@ def usage() -> str:
     )
 
 
-def find(name: str) -> Command:
-    """The command of that name.
+def find(words: list[str]) -> tuple[str, list[str]]:
+    """The name of the command that the first words give, and the arguments behind it.
 
     Raises:
         UserError: no such command.
     """
-    if name not in COMMANDS:
-        raise UserError(f"zoo: no command '{name}': {closest(name, COMMANDS)}")
-    return COMMANDS[name]
+    for length in (2, 1):
+        name = " ".join(words[:length])
+        if name in COMMANDS:
+            return name, words[length:]
+    inside = [name.partition(" ")[2] for name in COMMANDS if name.startswith(f"{words[0]} ")]
+    if inside:
+        raise UserError(f"zoo {words[0]}: no command '{words[1]}'; {closest(words[1], inside)}")
+    raise UserError(f"zoo: no command '{words[0]}': {closest(words[0], {name.split()[0] for name in COMMANDS})}")
 
 
-def load(command: Command) -> Callable[[list[str]], int | None]:
+def load(command: Command) -> Callable[..., Any]:
     """Import a command's module and return its function."""
-    return getattr(importlib.import_module(command.module), command.function)
+    module, _, function = command.where.partition(":")
+    return getattr(importlib.import_module(module), function)
+
+
+def run(words: list[str]) -> int:
+    """Run the command that the words name."""
+    groups = {name.split()[0] for name in COMMANDS if " " in name}
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(usage())
+        return 0
+    if words[0] in ("-V", "--version"):
+        print(f"zoo {__version__}")
+        return 0
+    if words[0] in groups and (len(words) == 1 or words[1] in ("-h", "--help")):
+        print(usage(words[0]))
+        return 0
+    from zoo.cli.reader import call
+
+    name, arguments = find(words)
+    return call(load(COMMANDS[name]), arguments, name)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -82,32 +115,23 @@ def main(argv: list[str] | None = None) -> int:
         argv: arguments without the program's name (default: those of the process).
 
     Returns:
-        Exit status: 0, 2 after an error the user can put right, 1 after any other.
+        Exit status: 0, 2 after an error the user can put right, 1 after any other, 130 after an interrupt.
     """
     # Busy-waiting OpenMP threads slow every other process of the machine; must be set before torch is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     # Lightning's own use of jsonargparse, nothing a user could change.
     os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
     tune_allocator()
+    lasting_output()
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in arguments
-    arguments = [argument for argument in arguments if argument != "--debug"]
-    if not arguments or arguments[0] in ("-h", "--help", "help"):
-        print(usage())
-        return 0
-    if arguments[0] in ("-V", "--version"):
-        print(f"zoo {__version__}")
-        return 0
     try:
-        return load(find(arguments[0]))(arguments[1:]) or 0
+        return run([argument for argument in arguments if argument != "--debug"])
     except KeyboardInterrupt:
         if debug:
             raise
         print("zoo: interrupted", file=sys.stderr)
         return 130
-    except BrokenPipeError:
-        sys.stderr.close()  # the reader of our output has gone (`zoo ... | head`)
-        return 0
     except (UserError, OSError) as error:
         if debug:
             raise
@@ -128,6 +152,36 @@ def one_line(error: Exception) -> str:
             f"{error.filename}: {(error.strerror or type(error).__name__).lower()}; check the path and its permissions"
         )
     return " ".join(str(error).split())
+
+
+class _Lasting(io.FileIO):
+    """A file descriptor whose reader may go away (`zoo ... | head`): the rest of the output is dropped."""
+
+    def write(self, data: Any) -> int:
+        try:
+            return super().write(data) or 0
+        except BrokenPipeError:
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, self.fileno())
+            os.close(nowhere)
+            return len(data)
+
+
+def lasting_output() -> None:
+    """Make standard output and error survive a vanished reader, a closed descriptor, and signs they cannot encode."""
+    for name, descriptor in (("stdout", 1), ("stderr", 2)):
+        stream = getattr(sys, name)
+        if stream is None:  # `zoo ... >&-`: descriptors that files would otherwise take
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 (lives as long as the process)
+        elif stream is getattr(sys, f"__{name}__") and not isinstance(getattr(stream, "buffer", None), _Buffer):
+            raw = _Lasting(descriptor, "w", closefd=False)
+            lines = descriptor == 2 or raw.isatty()
+            errors = "backslashreplace"
+            setattr(sys, name, io.TextIOWrapper(_Buffer(raw), stream.encoding, errors, line_buffering=lines))
+
+
+class _Buffer(io.BufferedWriter):
+    """The buffer of a lasting stream; known by its type."""
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ Side = Literal["left", "right", "both", "up", "down"]
 def outpaint(
     checkpoint: str,
     images: list[str] | None = None,
+    *,
     output: str = "outpainted.png",
     size: int | None = None,
     side: Side = "right",
@@ -85,10 +86,3 @@ def place(
     canvas = (size, image[1]) if axis == 0 else (image[0], size)
     start = (before / size, 0.0) if axis == 0 else (0.0, before / size)
     return canvas, start
-
-
-def run(argv: list[str]) -> int:
-    """Run `zoo outpaint` with these arguments."""
-    from zoo.cli.functions import call
-
-    return call(outpaint, argv, "outpaint", positional=("checkpoint", "images"))

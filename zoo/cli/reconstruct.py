@@ -15,6 +15,7 @@ MOST_ROWS = 10
 def reconstruct(
     checkpoint: str,
     images: list[str] | None = None,
+    *,
     output: str = "reconstructions.png",
     keep: list[int] | None = None,
     fill: Literal["prior", "mean"] | None = None,
@@ -126,10 +127,3 @@ def _shape(site: "LatentSite") -> tuple[int, ...]:
 
     value = site.posterior.codes if isinstance(site.posterior, PointMass) else site.prior.mean
     return tuple(value.shape)
-
-
-def run(argv: list[str]) -> int:
-    """Run `zoo reconstruct` with these arguments."""
-    from zoo.cli.functions import call
-
-    return call(reconstruct, argv, "reconstruct", positional=("checkpoint", "images"))

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 def sample(
     checkpoint: str,
+    *,
     output: str = "samples.png",
     n: int = 16,
     temperature: list[float] = [1.0],  # noqa: B006 (a default for the parser, never changed)
@@ -115,10 +116,3 @@ def _guidance(model: "LikelihoodModel", mean: float, std: float) -> dict[str, An
     if unknown:
         raise UserError(f"--{unknown[0]}: {type(model).__name__} has no guidance; leave the option out")
     return options
-
-
-def run(argv: list[str]) -> int:
-    """Run `zoo sample` with these arguments."""
-    from zoo.cli.functions import call
-
-    return call(sample, argv, "sample", positional=("checkpoint",))

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 def traverse(
     checkpoint: str,
+    *,
     output: str = "traversal.png",
     columns: int = 8,
     span: float = 2.25,
@@ -94,10 +95,3 @@ def channel_activity(
             kls = [site.posterior.kl(site.prior).sum(dim=(0, 2, 3)) for site in sites]  # (B, Z, R, R) -> (Z,)
         totals = kls if not totals else [a + b for a, b in zip(totals, kls, strict=True)]
     return [total / len(x) for total in totals]
-
-
-def run(argv: list[str]) -> int:
-    """Run `zoo traverse` with these arguments."""
-    from zoo.cli.functions import call
-
-    return call(traverse, argv, "traverse", positional=("checkpoint",))

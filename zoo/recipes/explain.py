@@ -62,13 +62,22 @@ def _unrecognized(keys: str, found: re.Match[str], classes: list[str], options: 
 
 
 def _wrong_value(keys: str, found: re.Match[str], classes: list[str], options: list[str]) -> str:
-    kind, value = found.group(1), found.group(2)
-    literal = re.search(r"Literal\[(.*?)\]", kind)
+    given = f"{keys}={found['value']}" if "." in keys else f"--{keys} {found['value']}"
+    literal = re.search(r"Literal\[(.*?)\]", found["kind"])
     if literal:
         choices = [choice.strip().strip("'\"") for choice in literal.group(1).split(",")]
-        return f"{keys}={value}: {closest(value, choices)}"
-    readable = re.sub(r"<class '([^']+)'>", r"\1", kind).replace("typing.", "")
-    return f"{keys}={value}: expected {readable}"
+        return f"{given}: {closest(found['value'], choices)}"
+    return f"{given}: expected {_readable(found['kind'])}"
+
+
+_KINDS = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "a text", "Path": "a path"}
+
+
+def _readable(kinds: str) -> str:
+    """Types as jsonargparse writes them, in words: `<class 'int'>, <class 'NoneType'>` -> "a whole number"."""
+    plain = re.sub(r"<class '([^']+)'>", r"\1", kinds).replace("typing.", "")
+    parts = [part.strip().rpartition(".")[2] for part in re.split(r",\s*(?![^\[]*\])", plain)]
+    return " or ".join(_KINDS.get(part, part) for part in parts if part != "NoneType")
 
 
 def _required(keys: str, found: re.Match[str], classes: list[str], options: list[str]) -> str:
@@ -84,7 +93,8 @@ _RULES: list[tuple[str, Any]] = [
     (r"Group '(?P<group>[^']+)' does not accept option '(?P<name>[^']+)'", _unknown_argument),
     (r"Option '(?P<name>[^']+)' is not accepted", _unknown_argument),
     (r"unrecognized arguments: (.+)", _unrecognized),
-    (r"Expected an? (.+?)\. Got value: (.+)", _wrong_value),
+    (r"Union subtypes Subtypes: \[(?P<kind>.+)\] Errors: .* Given value: (?P<value>.+)", _wrong_value),
+    (r"Expected an? (?P<kind>.+?)\. Got value: (?P<value>.+)", _wrong_value),
     (r"arguments are required: (.+)", _required),
 ]
 

@@ -3,11 +3,11 @@
 import logging
 import sys
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
-import yaml
 from jsonargparse import ArgumentError
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import TensorBoardLogger
@@ -15,9 +15,10 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from typing_extensions import override
 
 import zoo.models
-from zoo.cli.parsing import explain, option_names
 from zoo.data import ImageDataModule
-from zoo.errors import UserError, closest
+from zoo.errors import UserError
+from zoo.recipes.configuration import Config, as_words
+from zoo.recipes.explain import explain, option_names
 from zoo.training.checkpointing import AtomicCheckpointIO, RunCheckpoint
 from zoo.training.module import LitLikelihood
 from zoo.training.progress import progress
@@ -55,7 +56,8 @@ class ZooCLI(LightningCLI):
     """Parser and objects of one `zoo fit`, `validate`, `test` or `predict`.
 
     Args:
-        argv: arguments behind the command's name.
+        contents: configurations, merged from left to right.
+        options: words of the command line, which win.
         command: the command, for the help text.
         run_dir: folder of the run; None writes neither logs nor checkpoints.
         model_class: the LightningModule to configure.
@@ -64,7 +66,8 @@ class ZooCLI(LightningCLI):
 
     def __init__(
         self,
-        argv: list[str],
+        contents: Sequence[Config],
+        options: Sequence[str],
         command: str,
         run_dir: Path | None = None,
         model_class: type[pl.LightningModule] = LitLikelihood,
@@ -72,7 +75,6 @@ class ZooCLI(LightningCLI):
     ) -> None:
         self.command = command
         self.run_dir = run_dir
-        self._argv = argv
         for name in zoo.models.__all__:
             getattr(zoo.models, name)  # short class names are found among the classes that have been imported
         super().__init__(
@@ -84,7 +86,7 @@ class ZooCLI(LightningCLI):
             save_config_kwargs={"overwrite": True},
             seed_everything_default=0,
             parser_kwargs={"prog": f"zoo {command}", "exit_on_error": False, "description": _DESCRIPTIONS[command]},
-            args=argv,
+            args=[*map(as_words, contents), *options],
             run=False,
             auto_configure_optimizers=False,
         )
@@ -110,12 +112,7 @@ class ZooCLI(LightningCLI):
             default=[],
             help="Rows of the published tables this configuration reproduces; records carry them",
         )
-        if self.command == "fit":
-            parser.add_argument(
-                "--checkpoint_every", type=int, default=1000, help="Steps between two writes of last.ckpt"
-            )
-        for name, (kind, default, text) in _EXTRA.get(self.command, {}).items():
-            parser.add_argument(f"--{name.replace('_', '-')}", type=kind, default=default, help=text)
+        parser.add_argument("--checkpoint_every", type=int, default=1000, help="Steps between two writes of last.ckpt")
 
     @override
     def instantiate_classes(self) -> None:
@@ -158,77 +155,3 @@ _DESCRIPTIONS = {
     "test": "Price every image of the split once and append a record.",
     "predict": "Write the price of every image of the split, one line each.",
 }
-
-_EXTRA: dict[str, dict[str, tuple[Any, Any, str]]] = {
-    "test": {
-        "passes": (int, 1, "Posterior draws averaged per image"),
-        "importance_samples": (int, 0, "K > 1: importance-weighted bound of K draws"),
-        "estimator": (str, "", "One of the model's own estimators, such as steps-250 or ode of VDM"),
-        "records": (str, "records", "Folder the record is appended in"),
-        "note": (str, "", "Remark kept in the record"),
-    },
-    "predict": {"output": (str, "prices.jsonl", "File to write, one JSON object per image")},
-}
-
-
-def config_files(argv: list[str]) -> list[Path]:
-    """Configuration files named on the command line, in order.
-
-    Raises:
-        UserError: a file is missing or is no YAML mapping.
-    """
-    files = []
-    for position, word in enumerate(argv):
-        if word in ("--config", "-c") and position + 1 < len(argv):
-            files.append(Path(argv[position + 1]))
-        elif word.startswith("--config="):
-            files.append(Path(word.removeprefix("--config=")))
-    for file in files:
-        read_config(file)
-    return files
-
-
-def read_config(path: Path) -> dict[str, Any]:
-    """A configuration file as a mapping.
-
-    Raises:
-        UserError: the file is missing or is no YAML mapping.
-    """
-    if not path.is_file():
-        near = sorted(str(other) for other in path.parent.glob("*.yaml")) if path.parent.is_dir() else []
-        raise UserError(f"{path}: no such configuration file; {closest(str(path), near)}")
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        where = getattr(error, "problem_mark", None)
-        line = f", line {where.line + 1}" if where is not None else ""
-        raise UserError(
-            f"{path}{line}: not valid YAML; {getattr(error, 'problem', None) or 'check the file'}"
-        ) from error
-    if not isinstance(content, dict):
-        raise UserError(f"{path}: a configuration is a mapping with the keys model, data and trainer")
-    return content
-
-
-def option(argv: list[str], name: str) -> str | None:
-    """Last value of an option given as `--name value` or `--name=value`."""
-    value = None
-    for position, word in enumerate(argv):
-        if word == name and position + 1 < len(argv):
-            value = argv[position + 1]
-        elif word.startswith(f"{name}="):
-            value = word.partition("=")[2]
-    return value
-
-
-def without_option(argv: list[str], name: str) -> list[str]:
-    """The arguments without an option and its value."""
-    kept, skip = [], False
-    for word in argv:
-        if skip:
-            skip = False
-        elif word == name:
-            skip = True
-        elif not word.startswith(f"{name}="):
-            kept.append(word)
-    return kept
