@@ -125,7 +125,7 @@ def test_command_prints_json_without_importing_torch(tmp_path):
         (["--table", "nlll"], "did you mean 'nll'"),
         (["--suite", "dmo"], "did you mean 'demo'"),
         ([], "give --table NAME"),
-        (["--table"], "expected a name"),
+        (["--table"], "expected a value"),
         (["--table", "nll", "--suite", "demo"], "exclude each other"),
         (["--table", "nll", "--records", "/nonexistent"], "no such file or folder"),
         (["--table", "nll", "--format", "pdf"], "pdf"),
