@@ -14,8 +14,8 @@ from pathlib import Path
 
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from zoo.benchmarks.render.plot import Line, draw_lines
 from zoo.files import atomic_path
+from zoo.pictures import Curve, Plot, save_plot
 
 COLUMNS = [
     f"{split}/{name}"
@@ -60,9 +60,9 @@ def draw(rows: dict[int, dict[str, float]], title: str, path: Path) -> None:
         [(step, row[f"{split}/{unit}"]) for step, row in rows.items() if f"{split}/{unit}" in row]
         for split in ("train", "val")
     )
-    lines = [Line("train (single batches, averaged)", smoothed(train)), Line("val (averaged weights)", val)]
+    curves = [Curve("train (single batches, averaged)", smoothed(train)), Curve("val (averaged weights)", val)]
     words = {"bits_per_dim": "bits/dim", "bits_per_code": "bits/code"}
-    draw_lines(path, [line for line in lines if line.points], title=title, x_label="steps", y_label=words[unit])
+    save_plot(path, Plot([curve for curve in curves if curve.points], title, "steps", words[unit]))
 
 
 def main() -> None:

@@ -5,7 +5,6 @@ from zoo.benchmarks.measures.evaluator import evaluate_checkpoint
 from zoo.benchmarks.measures.pruning import measure
 from zoo.benchmarks.records import read, references
 from zoo.benchmarks.render import as_dict
-from zoo.benchmarks.render.plot import Line, draw_lines, nice_ticks
 from zoo.benchmarks.tables import pruning
 from zoo.checkpoints import build, save
 from zoo.errors import UserError
@@ -64,17 +63,3 @@ def test_table_shows_what_was_measured_beside_the_paper(checkpoint, tmp_path, gr
 def test_plot_needs_something_measured(tmp_path):
     with pytest.raises(UserError, match="nothing is measured"):
         pruning.build([], references.load(), plot=str(tmp_path / "p.png"))
-
-
-@pytest.mark.parametrize(("low", "high"), [(0.0, 1.0), (2.17, 2.43), (-3.0, 1000.0), (5.0, 5.0)])
-def test_ticks_cover_the_interval(low, high):
-    ticks = nice_ticks(low, high)
-    assert ticks[0] <= low
-    assert ticks[-1] >= high
-    assert 2 <= len(ticks) <= 8
-
-
-def test_empty_plot_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="nothing"):
-        draw_lines(tmp_path / "p.png", [Line("a", [])], title="", x_label="", y_label="")
-    assert not (tmp_path / "p.png").exists()

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from zoo.codec.images import find_images, open_image
 from zoo.data import open_split
 from zoo.errors import UserError
-from zoo.files import atomic_path
-
-GAP = 2  # pixels between the images of a grid
+from zoo.pictures import save_grid as save_grid
 
 
 def check_png(path: str) -> Path:
@@ -29,25 +25,6 @@ def check_png(path: str) -> Path:
     if not path.lower().endswith(".png"):
         raise UserError(f"--output {path or '(missing)'}: name a file that ends in .png")
     return Path(path)
-
-
-def save_grid(images: Tensor, path: Path, columns: int | None = None) -> None:
-    """Write images side by side on a white ground.
-
-    Args:
-        images: (N, C, H, W) uint8, C = 1 or 3.
-        path: PNG file, written whole or not at all.
-        columns: images in a row; None makes the grid as square as it gets.
-    """
-    count, channels, height, width = images.shape
-    columns = columns or math.ceil(math.sqrt(count))
-    rows = math.ceil(count / columns)
-    canvas = np.full((rows * (height + GAP) - GAP, columns * (width + GAP) - GAP, channels), 255, dtype=np.uint8)
-    for index, image in enumerate(images.permute(0, 2, 3, 1).cpu().numpy()):  # (N, C, H, W) -> (N, H, W, C)
-        top, left = index // columns * (height + GAP), index % columns * (width + GAP)
-        canvas[top : top + height, left : left + width] = image
-    with atomic_path(path) as temporary:
-        Image.fromarray(canvas.squeeze(-1) if channels == 1 else canvas).save(temporary, format="PNG")
 
 
 def read_images(

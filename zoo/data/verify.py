@@ -11,6 +11,7 @@ import numpy as np
 
 from zoo.data.packed import SEAL_BYTES, SEAL_START, FileInfo, PackedSplit, describe, read_seal
 from zoo.errors import UserError
+from zoo.pictures import save_grid
 
 Report = Callable[[str, int, int], None]
 CHUNK = 256  # images
@@ -95,20 +96,7 @@ def contact_sheet(path: Path, split: str, output: Path, count: int = 64) -> None
         output: .png to write.
         count: images on the sheet at most.
     """
-    from PIL import Image
-
-    from zoo.files import atomic_path
-
     images = PackedSplit(path, split)
     count = min(count, len(images))
     chosen = np.linspace(0, len(images) - 1, count).round().astype(int)
-    columns = int(np.ceil(np.sqrt(count)))
-    rows = -(-count // columns)
-    gap = 2
-    height, width = images.height + gap, images.width + gap
-    sheet = np.full((rows * height + gap, columns * width + gap, images.channels), 255, np.uint8)
-    for place, image in enumerate(images.images(chosen)):
-        top, left = place // columns * height + gap, place % columns * width + gap
-        sheet[top : top + images.height, left : left + images.width] = image
-    with atomic_path(output) as temporary:
-        Image.fromarray(sheet[..., 0] if images.channels == 1 else sheet).save(temporary, "PNG")
+    save_grid(images.images(chosen).transpose(0, 3, 1, 2), output)  # (N, H, W, C) -> (N, C, H, W)

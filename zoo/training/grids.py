@@ -1,6 +1,5 @@
 """Grids of samples and reconstructions for TensorBoard."""
 
-import math
 from typing import Any
 
 import lightning.pytorch as pl
@@ -12,26 +11,20 @@ from typing_extensions import override
 from zoo.likelihood.latents import SamplePosterior
 from zoo.likelihood.levels import from_levels
 from zoo.likelihood.model import AncestralModel
+from zoo.pictures import grid
 
 
 def tile(images: Tensor, columns: int | None = None) -> Tensor:
-    """Images side by side on a white ground.
+    """Images side by side on a white ground, small ones enlarged, as TensorBoard takes them.
 
     Args:
         images: (N, C, H, W) uint8.
         columns: images in a row (default: as square as it gets).
 
     Returns:
-        (C, rows * (H + 1) - 1, columns * (W + 1) - 1) uint8.
+        (C, H, W) uint8.
     """
-    count, channels, height, width = images.shape
-    columns = columns or math.ceil(math.sqrt(count))
-    rows = math.ceil(count / columns)
-    canvas = images.new_full((channels, rows * (height + 1) - 1, columns * (width + 1) - 1), 255)
-    for index, image in enumerate(images):
-        top, left = index // columns * (height + 1), index % columns * (width + 1)
-        canvas[:, top : top + height, left : left + width] = image
-    return canvas
+    return torch.from_numpy(grid(images.cpu(), columns)).permute(2, 0, 1)
 
 
 class ImageGrids(pl.Callback):
@@ -69,9 +62,9 @@ class ImageGrids(pl.Callback):
         boards = [logger for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
         if not boards:
             return
-        for name, grid in self._draw(pl_module).items():
+        for name, sheet in self._draw(pl_module).items():
             for board in boards:
-                board.experiment.add_image(name, grid, trainer.global_step)
+                board.experiment.add_image(name, sheet, trainer.global_step)
 
     @torch.no_grad()
     def _draw(self, pl_module: Any) -> dict[str, Tensor]:

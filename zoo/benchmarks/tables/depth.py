@@ -159,8 +159,7 @@ def _checkpoints(lines: Sequence[Measurement]) -> list[Section]:
 
 def _plot(lines: Sequence[Measurement], path: str) -> None:
     """Bound, rate, distortion and the official number against depth, of the last group."""
-    from zoo.benchmarks.render.plot import Line as Curve
-    from zoo.benchmarks.render.plot import draw_lines
+    from zoo.pictures import Curve, Plot, save_plot
 
     groups = _groups(lines)
     if not groups:
@@ -179,5 +178,5 @@ def _plot(lines: Sequence[Measurement], path: str) -> None:
                 Curve(name.replace("trained on official bins, ", "trained on "), points, position not in (1, 6))
             )
     title = f"{key[0]}, {key[1]} 32x32, {key[2]:,} steps"
-    draw_lines(path, curves, title=title, x_label="bits per channel", y_label="bits/dim")
+    save_plot(path, Plot(curves, title, "bits per channel", "bits/dim"))
     print(f"wrote {path}")

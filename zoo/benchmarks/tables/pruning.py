@@ -123,8 +123,7 @@ def _section(key: Key, group: dict[float, Measurement]) -> Section:
 
 def _plot(groups: dict[Key, dict[float, Measurement]], path: str) -> None:
     """Bound, distortion and rate against the share kept."""
-    from zoo.benchmarks.render.plot import Line as Curve
-    from zoo.benchmarks.render.plot import draw_lines
+    from zoo.pictures import Curve, Plot, save_plot
 
     if not groups:
         raise UserError("--plot: nothing is measured yet; give --checkpoint CKPT as well")
@@ -135,5 +134,5 @@ def _plot(groups: dict[Key, dict[float, Measurement]], path: str) -> None:
             label = name.replace("bits_per_dim", "bound")
             curves.append(Curve(label if len(groups) == 1 else f"{key[0][:18]} {label}", points, dashed))
     title = next(iter(groups))[0] if len(groups) == 1 else "posterior pruning"
-    draw_lines(path, curves, title=title, x_label="posteriors kept, %", y_label="bits/dim", log_x=True)
+    save_plot(path, Plot(curves, title, "posteriors kept, %", "bits/dim", log_x=True))
     print(f"wrote {path}")

@@ -2,89 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 
 import numpy as np
 import torch
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 from torch import Tensor
 
 from zoo.likelihood import Recording, SamplePrior, from_levels
 from zoo.models.vdm.model import VDM
 from zoo.models.vdm.profile import profile, straight, using_schedule
+from zoo.pictures import Curve, Plot, grid
+from zoo.pictures.plot import picture
 
-COLOURS = ((31, 82, 158), (200, 80, 20), (30, 130, 76), (120, 60, 150))
-INK, GRID = (40, 40, 40), (225, 225, 225)
-
-
-@dataclass(frozen=True)
-class Line:
-    """One curve of a chart; `band` is drawn around it."""
-
-    name: str
-    x: Sequence[float]
-    y: Sequence[float]
-    band: Sequence[float] | None = None
-
-
-def ticks(low: float, high: float, count: int = 5) -> list[float]:
-    """Round numbers that divide a range.
-
-    Example:
-        >>> ticks(0.0, 1.0)
-        [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]
-    """
-    raw = (high - low) / count
-    power = float(10.0 ** np.floor(np.log10(raw)))
-    step = power * next(m for m in (1, 2, 5, 10) if m * power >= raw * 0.999)
-    first, last = int(np.ceil(low / step - 1e-9)), int(np.floor(high / step + 1e-9))
-    return [round(k * step, 10) for k in range(first, last + 1)]
-
-
-def chart(
-    lines: Sequence[Line], title: str, x_label: str, y_label: str, size: tuple[int, int] = (560, 360)
-) -> Image.Image:
-    """Draw curves with axes and a legend."""
-    width, height = size
-    left, right, top, bottom = 62, width - 16, 34, height - 46
-    image = Image.new("RGB", size, "white")
-    draw, font = ImageDraw.Draw(image, "RGBA"), ImageFont.load_default(12)
-    spread = [np.asarray(line.band if line.band is not None else np.zeros(len(line.y))) for line in lines]
-    x_low, x_high = min(min(line.x) for line in lines), max(max(line.x) for line in lines)
-    y_low = min((np.asarray(line.y) - s).min() for line, s in zip(lines, spread, strict=True))
-    y_high = max((np.asarray(line.y) + s).max() for line, s in zip(lines, spread, strict=True))
-    margin = 0.04 * (y_high - y_low or 1.0)
-    y_low, y_high = y_low - margin * (y_low != 0), y_high + margin
-
-    def place(x: float, y: float) -> tuple[float, float]:
-        return (
-            left + (x - x_low) / (x_high - x_low) * (right - left),
-            bottom - (y - y_low) / (y_high - y_low) * (bottom - top),
-        )
-
-    for value in ticks(y_low, y_high):
-        _, row = place(x_low, value)
-        draw.line([(left, row), (right, row)], fill=GRID)
-        draw.text((left - 6, row), f"{value:g}", fill=INK, font=font, anchor="rm")
-    for value in ticks(x_low, x_high):
-        column, _ = place(value, y_low)
-        draw.line([(column, bottom), (column, bottom + 4)], fill=INK)
-        draw.text((column, bottom + 7), f"{value:g}", fill=INK, font=font, anchor="ma")
-    for line, colour, s in zip(lines, COLOURS, spread, strict=False):
-        upper = [place(x, y + d) for x, y, d in zip(line.x, line.y, s, strict=True)]
-        lower = [place(x, y - d) for x, y, d in zip(line.x, line.y, s, strict=True)]
-        if line.band is not None:
-            draw.polygon(upper + lower[::-1], fill=(*colour, 40))
-        draw.line([place(x, y) for x, y in zip(line.x, line.y, strict=True)], fill=colour, width=2)
-    draw.line([(left, top), (left, bottom), (right, bottom)], fill=INK)
-    for row, (line, colour) in enumerate(zip(lines, COLOURS, strict=False)):
-        draw.line([(left + 12, top + 12 + 16 * row), (left + 36, top + 12 + 16 * row)], fill=colour, width=3)
-        draw.text((left + 42, top + 12 + 16 * row), line.name, fill=INK, font=font, anchor="lm")
-    draw.text((width / 2, 8), title, fill=INK, font=ImageFont.load_default(14), anchor="ma")
-    draw.text(((left + right) / 2, height - 8), x_label, fill=INK, font=font, anchor="md")
-    draw.text((6, 22), y_label, fill=INK, font=font, anchor="lm")
-    return image
+SIZE = (640, 380)
 
 
 def schedule_chart(model: VDM) -> Image.Image:
@@ -92,19 +23,24 @@ def schedule_chart(model: VDM) -> Image.Image:
     t = torch.linspace(0, 1, 101, dtype=torch.float64, device=next(model.parameters()).device)
     with torch.no_grad():
         own, line = model.schedule(t).gamma, straight(model)(t).gamma
-    lines = [Line("learned", t.tolist(), own.tolist()), Line("linear, same ends", t.tolist(), line.tolist())]
-    return chart(lines, "Noise schedule", "t", "gamma = -log SNR")
+    curves = [_curve("learned", t, own), _curve("linear, same ends", t, line)]
+    return picture(Plot(curves, "Noise schedule", "t", "gamma = -log SNR", size=SIZE))
 
 
 def loss_chart(model: VDM, x: Tensor, points: int = 40, label: Tensor | None = None) -> Image.Image:
     """Mean and standard deviation over images of the diffusion loss at each time, learned against linear."""
-    lines = []
     own = profile(model, x, points, label)
     with using_schedule(model, straight(model)):
         linear = profile(model, x, points, label)
-    for name, p in (("learned", own), ("linear, same ends", linear)):
-        lines.append(Line(name, p.t.tolist(), p.mean.tolist(), p.std.tolist()))
-    return chart(lines, "Diffusion loss at one time (band: std over images)", "t", "bits/dim")
+    curves = [_curve(name, p.t, p.mean, p.std) for name, p in (("learned", own), ("linear, same ends", linear))]
+    title = "Diffusion loss at one time (band: std over images)"
+    return picture(Plot(curves, title, "t", "bits/dim", size=SIZE))
+
+
+def _curve(name: str, x: Tensor, y: Tensor, band: Tensor | None = None) -> Curve:
+    """A line without dots."""
+    points = list(zip(x.tolist(), y.tolist(), strict=True))
+    return Curve(name, points, marks=False, band=() if band is None else band.tolist())
 
 
 @torch.no_grad()
@@ -135,9 +71,11 @@ def to_tensor(image: Image.Image) -> Tensor:
 def previews(model: VDM, x: Tensor | None, n: int = 4, label: Tensor | None = None) -> Mapping[str, Tensor]:
     """What a training run shows beside samples: (3, H, W) or (C, H, W) uint8 pictures by name."""
     rows = samples_over_time(model, n)
-    B, K, C, H, W = rows.shape
-    grid = rows.permute(2, 0, 3, 1, 4).reshape(C, B * H, K * W)  # (B, K, C, H, W) -> (C, B H, K W)
-    pictures = {"samples_over_time": grid, "schedule": to_tensor(schedule_chart(model))}
+    over_time = grid(rows.flatten(0, 1).cpu(), columns=rows.shape[1])  # (B, K, C, H, W) -> (B K, C, H, W)
+    pictures = {
+        "samples_over_time": torch.from_numpy(over_time).permute(2, 0, 1),
+        "schedule": to_tensor(schedule_chart(model)),
+    }
     if x is not None:
         pictures["loss_over_time"] = to_tensor(loss_chart(model, x, 20, label))
     return pictures
