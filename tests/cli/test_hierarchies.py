@@ -8,8 +8,8 @@ from PIL import Image
 from zoo.checkpoints import save
 from zoo.cli.main import run
 from zoo.cli.outpaint import place
-from zoo.cli.pictures import GAP
 from zoo.errors import UserError
+from zoo.pictures.grid import GAP, VISIBLE
 
 SIDE = 16
 LEVELS = {"width_mult": [1] * 4, "ffn_mult": [1] * 4, "groups": [1, 1, 1, 2], "encoder_blocks": [1] * 4}
@@ -76,9 +76,10 @@ def read(path):
 def cells(path, columns):
     """Pictures of a grid, row by row."""
     pixels = read(path)
-    step = SIDE + GAP
-    rows = (pixels.shape[0] + GAP) // step
-    return [pixels[r * step : r * step + SIDE, c * step : c * step + SIDE] for r in range(rows) for c in range(columns)]
+    factor = -(-VISIBLE // SIDE)
+    shown, step = SIDE * factor, SIDE * factor + GAP
+    places = [(r * step, c * step) for r in range((pixels.shape[0] + GAP) // step) for c in range(columns)]
+    return [pixels[y : y + shown : factor, x : x + shown : factor] for y, x in places]
 
 
 def test_a_walk_stands_between_the_two_images(checkpoint, photos, tmp_path):
@@ -122,7 +123,7 @@ def test_outpainting_widens_or_says_why_not(checkpoint, photos, tmp_path):
         return
     run(["outpaint", *arguments, "--size", "24", "--side", "left"])
     with Image.open(output) as picture:
-        assert picture.size == (24, 2 * SIDE + GAP)
+        assert picture.size == (24 * 4, 2 * SIDE * 4 + GAP)
     with pytest.raises(UserError, match="multiple of 4"):
         run(["outpaint", *arguments, "--size", "18"])
 

@@ -10,7 +10,7 @@ from PIL import Image
 from tests.cli.tiny import NETWORK
 from zoo.checkpoints import build, load, save
 from zoo.cli.main import main
-from zoo.cli.pictures import GAP
+from zoo.pictures.grid import GAP, VISIBLE
 
 ARGUMENTS = NETWORK["init_args"]
 HPARAMS = {
@@ -40,12 +40,16 @@ def pixels(path):
 
 
 def cells(path, side=16):
-    """The images of a grid, (rows, columns, side, side, 3)."""
-    grid, step = pixels(path), side + GAP
+    """The images of a grid, (rows, columns, side, side, 3), at their own size."""
+    grid, factor = pixels(path), -(-VISIBLE // side)
+    shown, step = side * factor, side * factor + GAP
     assert (grid.shape[0] + GAP) % step == (grid.shape[1] + GAP) % step == 0
     rows, columns = (grid.shape[0] + GAP) // step, (grid.shape[1] + GAP) // step
     return np.stack(
-        [[grid[r * step : r * step + side, c * step : c * step + side] for c in range(columns)] for r in range(rows)]
+        [
+            [grid[r * step : r * step + shown : factor, c * step : c * step + shown : factor] for c in range(columns)]
+            for r in range(rows)
+        ]
     )
 
 
@@ -137,13 +141,9 @@ def test_levels_of_codes_are_kept_one_by_one_and_the_rest_is_their_mean(tmp_path
     path = tmp_path / "levels.png"
     assert main(["reconstruct", "vqvae2-photos-8bit", "--n", "2", "--output", str(path)]) == 0
     assert "levels kept: top, bottom" in capsys.readouterr().out
-    with Image.open(path) as picture:
-        pixels = np.asarray(picture)
+    rows = cells(path, 32)
     model = load("vqvae2-photos-8bit").network
-    top = 2 * (32 + GAP)
-    image, whole = (
-        torch.from_numpy(rows[:, :32].copy()).permute(2, 0, 1)[None] for rows in (pixels[:32], pixels[top:])
-    )
+    image, whole = (torch.from_numpy(rows[row, 0].copy()).permute(2, 0, 1)[None] for row in (0, 2))
     assert (model.reconstruct(image).int() - whole.int()).abs().max() <= 1  # floats of a batch of one
     assert main(["reconstruct", "vdvae-photos-8bit", "--fill", "mean", "--output", str(tmp_path / "no.png")]) == 2
     assert not (tmp_path / "no.png").exists()

@@ -19,7 +19,7 @@ def test_steps_other_than_the_trained_ones(checkpoint, tmp_path, capsys):
     target = tmp_path / "samples.png"
     sample(checkpoint, output=str(target), n=3, steps=2)
     with Image.open(target) as picture:
-        assert picture.size == (18, 18)  # 2 x 2 images of 8 pixels with gaps of 2
+        assert picture.size == (2 * 96 + 4, 2 * 96 + 4)  # 2 x 2 images of 8 pixels, enlarged, with gaps of 4
     assert "3 image(s)" in capsys.readouterr().out
 
 
@@ -27,7 +27,7 @@ def test_samples_over_time_fill_one_row_each(checkpoint, tmp_path):
     target = tmp_path / "samples.png"
     sample(checkpoint, output=str(target), n=2, steps=3, over_time=4)
     with Image.open(target) as picture:
-        assert picture.size == (4 * 10 - 2, 2 * 10 - 2)
+        assert picture.size == (4 * 100 - 4, 2 * 100 - 4)
 
 
 def test_one_picture_is_no_way_from_noise(checkpoint, tmp_path):
