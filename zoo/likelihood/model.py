@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 from typing import Literal, Protocol, runtime_checkable
 
@@ -120,6 +120,10 @@ class LikelihoodModel(nn.Module, ABC):
             UserError: the model has no such stage (see `reconstructs`).
         """
         raise UserError(f"{type(self).__name__} has no first stage that reconstructs images")
+
+    def recomputed_blocks(self) -> Iterable[tuple[nn.Module, str]]:
+        """Blocks whose activations training may recompute: module and name of a method from tensors to tensors."""
+        return ()
 
     def previews(self, x: Tensor | None, label: Tensor | None = None) -> Mapping[str, Tensor]:
         """Name -> picture (C, H, W) uint8 to show while it trains, from some validation images if there are any."""

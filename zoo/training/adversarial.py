@@ -1,15 +1,12 @@
 """`LitAutoencoder`: trains the first stages of latent models, with a perceptual and a patch-adversarial loss.
 
-Rombach et al. 2022, section 3.1; Esser et al. 2021 ("Taming Transformers"), equation 7 for the adaptive weight. The
-only module besides `LitLikelihood`: it has two optimisers, so it steps them itself. Letters: B batch, C channels,
-H x W image size.
+Rombach et al. 2022, section 3.1; Esser et al. 2021 ("Taming Transformers"), equation 7 for the adaptive weight. It has
+two optimisers, so it accumulates gradients and steps them itself; everything else follows the rules of
+`zoo.training.rules`, as `LitLikelihood` does. Letters: B batch, C channels, H x W image size.
 """
 
 from __future__ import annotations
 
-import math
-import os
-import warnings
 from typing import Any, Literal
 
 import lightning.pytorch as pl
@@ -24,10 +21,10 @@ from zoo.likelihood.first_stage import FirstStage
 from zoo.likelihood.levels import level_values, to_levels
 from zoo.training import perceptual as lpips
 from zoo.training.grids import ImageGrids, tile
-from zoo.training.module import LitLikelihood
-from zoo.training.progress import Throughput
+from zoo.training.optimisers import make_optimiser
+from zoo.training.rules import Batch, Limits, TrainingRules, require
+from zoo.training.schedules import Schedule, ScheduleName
 
-Batch = tuple[Tensor, Tensor]
 LARGEST_WEIGHT = 1e4
 
 
@@ -67,7 +64,18 @@ def adaptive_weight(reconstruction: Tensor, adversarial: Tensor, last_layer: Ten
     """Ratio of the two losses' gradient norms at the decoder's last kernel, at most 1e4; a constant scalar."""
     by_reconstruction = torch.autograd.grad(reconstruction, last_layer, retain_graph=True)[0]
     by_adversary = torch.autograd.grad(adversarial, last_layer, retain_graph=True)[0]
-    return (by_reconstruction.norm() / (by_adversary.norm() + 1e-4)).clamp(0.0, LARGEST_WEIGHT).detach()
+    ratio: Tensor = by_reconstruction.norm() / (by_adversary.norm() + 1e-4)
+    return ratio.clamp(0.0, LARGEST_WEIGHT).detach()
+
+
+def average_gradients(module: nn.Module) -> None:
+    """Replace the gradients of a module that DDP does not know by their means over all processes."""
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return
+    for parameter in module.parameters():
+        if parameter.grad is not None:
+            torch.distributed.all_reduce(parameter.grad)
+            parameter.grad /= torch.distributed.get_world_size()
 
 
 class ReconstructionGrids(ImageGrids):
@@ -80,7 +88,7 @@ class ReconstructionGrids(ImageGrids):
         return {"reconstructions": tile(pairs.flatten(0, 1).cpu(), columns=8)}
 
 
-class LitAutoencoder(pl.LightningModule):
+class LitAutoencoder(TrainingRules):
     """Train a first stage.
 
     Args:
@@ -98,12 +106,21 @@ class LitAutoencoder(pl.LightningModule):
         disc_start: step at which the discriminator begins.
         disc_layers: see `PatchDiscriminator`.
         disc_width: see `PatchDiscriminator`.
-        clip_norm: largest gradient norm of the autoencoder; larger ones are scaled down. None: no clipping.
         warmup_steps: steps over which the rate rises linearly from 0.
-        decay_steps: length of a cosine decay to 0; None keeps the rate.
+        schedule: constant, cosine or cycle; see `zoo.training.schedules.Schedule`.
+        min_lr: rate at the end of the cosine.
+        decay_start: step at which the cosine begins.
+        decay_steps: its length in steps.
+        ema_decay: decay of the averaged weights of the autoencoder; 0 switches averaging off.
+        clip_norm: largest gradient norm of the autoencoder; larger ones are scaled down. None: no clipping.
+        skip_norm: see `LitLikelihood`. A skipped update of the autoencoder skips the discriminator's too.
+        skip_start: step from which `skip_norm` applies.
+        max_consecutive_skips: see `LitLikelihood`.
         grid_every: a grid of reconstructions is written at the first validation after this many further steps; 0: none.
         grid_images: images in a grid.
     """
+
+    network: FirstStage
 
     def __init__(
         self,
@@ -119,58 +136,63 @@ class LitAutoencoder(pl.LightningModule):
         disc_start: int = 50_001,
         disc_layers: int = 3,
         disc_width: int = 64,
-        clip_norm: float | None = None,
         warmup_steps: int = 0,
+        schedule: ScheduleName = "constant",
+        min_lr: float = 0.0,
+        decay_start: int = 0,
         decay_steps: int | None = None,
+        ema_decay: float = 0.0,
+        clip_norm: float | None = None,
+        skip_norm: float | None = None,
+        skip_start: int = 0,
+        max_consecutive_skips: int = 100,
         grid_every: int = 1000,
         grid_images: int = 16,
     ) -> None:
-        super().__init__()
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="Attribute 'network' is an instance of")
-            self.save_hyperparameters()  # under the command line `network` is its description
-        if isinstance(self.hparams["network"], nn.Module):  # in Python an object, which a checkpoint must not carry
-            self._hparams.pop("network")
-            self._hparams_initial.pop("network")
-        self.automatic_optimization = False
         if not (isinstance(network, FirstStage) and network.trains):
             raise UserError(
                 f"model.network: {type(network).__name__} is no first stage; use KLAutoencoder or VQAutoencoder"
             )
-        self.network = network
-        self.discriminator = PatchDiscriminator(network.image_channels, disc_width, disc_layers)
+        require(lr > 0, "lr", lr, "a number above 0")
+        super().__init__(network, Limits(clip_norm, skip_norm, skip_start, max_consecutive_skips), ema_decay)
+        self.keep_arguments()
+        self.automatic_optimization = False
+        self.learning_rate = Schedule(schedule, warmup_steps, decay_start, decay_steps, min_lr / lr)
+        self.accumulation = 1
+        self.discriminator = (
+            PatchDiscriminator(network.image_channels, disc_width, disc_layers) if disc_weight else None
+        )
         self.distance = _distance(perceptual, perceptual_weight)
-        self.skipped_total = 0
-        self.noise_seed = 0
-
-    seed_noise = LitLikelihood.seed_noise  # one rule for both modules
 
     # -- set-up -------------------------------------------------------------------------------------------------------
 
     @override
+    def setup(self, stage: str) -> None:
+        """Keep the discriminator out of DDP, which expects every parameter in every backward pass."""
+        super().setup(stage)
+        if self.discriminator is not None:
+            names = [f"discriminator.{name}" for name, _ in self.discriminator.named_parameters()]
+            self._ddp_params_and_buffers_to_ignore = names
+
+    @override
+    def on_fit_start(self) -> None:
+        """All processes begin with the discriminator of the first."""
+        if self.discriminator is not None and self.trainer.world_size > 1:
+            for parameter in self.discriminator.parameters():
+                torch.distributed.broadcast(parameter.data, 0)
+
+    @override
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
         """One Adam for the autoencoder, one for the discriminator."""
+        parts = [self.network, *([self.discriminator] if self.discriminator is not None else [])]
         settings = {"lr": self.hparams.lr, "betas": tuple(self.hparams.betas)}
-        parts = (self.network, self.discriminator)
-        return [torch.optim.Adam(part.parameters(), **settings) for part in parts]
+        return [make_optimiser("adam", list(part.parameters()), **settings) for part in parts]
 
     @override
     def configure_callbacks(self) -> list[pl.Callback]:
-        """Throughput, and grids if asked for."""
-        grids = [ReconstructionGrids(self.hparams.grid_every, self.hparams.grid_images)]
-        return [Throughput(), *(grids if self.hparams.grid_every > 0 else [])]
-
-    @override
-    def setup(self, stage: str) -> None:
-        """Take the seed of the run."""
-        self.noise_seed = int(os.environ.get("PL_GLOBAL_SEED", "0"))
-
-    def rate(self, step: int) -> float:
-        """Factor on the learning rate at a step."""
-        warm = min(1.0, (step + 1) / self.hparams.warmup_steps) if self.hparams.warmup_steps else 1.0
-        if self.hparams.decay_steps is None:
-            return warm
-        return warm * 0.5 * (1.0 + math.cos(math.pi * min(1.0, step / self.hparams.decay_steps)))
+        """What all training has, and grids of reconstructions."""
+        every = self.hparams.grid_every
+        return self.common_callbacks(ReconstructionGrids(every, self.hparams.grid_images) if every > 0 else None)
 
     def images(self, x: Tensor) -> Tensor:
         """(B, C, H, W) uint8 -> the levels of the chosen depth on [-1, 1]."""
@@ -186,59 +208,67 @@ class LitAutoencoder(pl.LightningModule):
             error = error + self.hparams.perceptual_weight * distance[:, None, None, None]
         return error.mean() if self.hparams.reduction == "mean" else error.sum() / len(images)
 
-    @property
-    def adversarial(self) -> bool:
-        """Whether the discriminator is at work."""
-        return self.hparams.disc_weight > 0 and self.global_step >= self.hparams.disc_start
-
     @override
     def training_step(self, batch: Batch, batch_idx: int) -> None:
-        """One step of the autoencoder, then one of the discriminator on the same reconstruction."""
+        """The losses of a batch; with the last batch of an update, a step of both optimisers."""
         images = self.images(batch[0])
-        self.seed_noise(0, self.trainer.fit_loop.epoch_loop.total_batch_idx)
-        for optimizer in self.optimizers(use_pl_optimizer=False):
-            for group in optimizer.param_groups:
-                group["lr"] = self.hparams.lr * self.rate(self.global_step)
-        adversarial = self.adversarial  # the first step below moves the counter
-        reconstruction, parts = self._autoencoder_step(images, adversarial)
-        if adversarial:
-            parts |= self._discriminator_step(images, reconstruction)
-        for name, value in parts.items():
-            self.log(f"train/{name}", value, prog_bar=name == "loss")
+        self.begin_update()
+        self.seed_noise("train", self.trainer.fit_loop.epoch_loop.total_batch_idx)
+        wanted, step = self.logs_this_step(), self.global_step  # an optimiser's step moves the counter
+        adversary = self.discriminator if step >= self.hparams.disc_start else None
+        reconstruction, parts = self._autoencoder_pass(images, adversary)
+        if adversary is not None:
+            parts |= self._discriminator_pass(images, reconstruction, adversary)
+        if (batch_idx + 1) % self.accumulation == 0 or self.trainer.is_last_batch:
+            self._update(self.hparams.lr * self.learning_rate(step), adversary)
+        if wanted:
+            self.log_training(parts, "loss")
 
-    def _autoencoder_step(self, images: Tensor, adversarial: bool) -> tuple[Tensor, dict[str, Tensor]]:
+    def _autoencoder_pass(
+        self, images: Tensor, adversary: PatchDiscriminator | None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Gradients of the autoencoder; its reconstruction, and what is worth logging."""
         out = self.network.training_pass(images)
         reconstruction_loss = self.reconstruction_loss(images, out.reconstruction)
         loss = reconstruction_loss + self.hparams.penalty_weight * out.penalty
         parts = {"loss": loss.detach(), "reconstruction": reconstruction_loss.detach(), **out.parts}
         parts["l1"] = (images - out.reconstruction).abs().mean().detach()
-        if adversarial:
-            self.discriminator.requires_grad_(False)
-            fooled = -self.discriminator(out.reconstruction).mean()
+        if adversary is not None:
+            adversary.requires_grad_(False)
+            fooled = -adversary(out.reconstruction).mean()
             weight = adaptive_weight(reconstruction_loss, fooled, self.network.last_layer)
             loss = loss + self.hparams.disc_weight * weight * fooled
-            self.discriminator.requires_grad_(True)
+            adversary.requires_grad_(True)
             parts |= {"adversarial": fooled.detach(), "adaptive_weight": weight}
-        optimizer = self.optimizers()[0]
-        optimizer.zero_grad()
-        self.manual_backward(loss)
-        limit = self.hparams.clip_norm
-        norm = nn.utils.clip_grad_norm_(self.network.parameters(), math.inf if limit is None else limit)
-        if not torch.isfinite(norm):
-            self.skipped_total += 1
-            optimizer.zero_grad()  # an Adam without gradients changes nothing, but the step is counted
-        optimizer.step()
+        self.manual_backward(loss / self.accumulation)
         return out.reconstruction.detach(), parts
 
-    def _discriminator_step(self, images: Tensor, reconstruction: Tensor) -> dict[str, Tensor]:
-        real, fake = self.discriminator(images), self.discriminator(reconstruction)
+    def _discriminator_pass(
+        self, images: Tensor, reconstruction: Tensor, adversary: PatchDiscriminator
+    ) -> dict[str, Tensor]:
+        """Gradients of the discriminator, of this process's images alone."""
+        real, fake = adversary(images), adversary(reconstruction)
         loss = hinge(real, fake)
-        # Without Lightning's wrapper, so that a step of training is one batch and not two.
-        optimizer = self.optimizers(use_pl_optimizer=False)[1]
-        optimizer.zero_grad()
-        self.manual_backward(loss)
-        optimizer.step()
+        (loss / self.accumulation).backward()
         return {"disc": loss.detach(), "disc/real": real.mean().detach(), "disc/fake": fake.mean().detach()}
+
+    def _update(self, rate: float, adversary: PatchDiscriminator | None) -> None:
+        """A step of both optimisers, or of none."""
+        found = self.optimizers()
+        counting, *others = found if isinstance(found, list) else [found]  # Lightning counts the steps of the first
+        norm, skip = self.guard(counting.optimizer, self.limits.clip_norm, self.skip_norm)
+        steps: list[Any] = [counting]
+        if adversary is not None:
+            average_gradients(adversary)
+            skip = self.guard(others[0].optimizer, also=skip)[1]
+            counting.optimizer.found_inf = skip.float()  # type: ignore[attr-defined]
+            steps.append(others[0].optimizer)
+        for optimizer in steps:
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            optimizer.step()
+            optimizer.zero_grad()
+        self.finish_update(norm, skip)
 
     # -- validation ---------------------------------------------------------------------------------------------------
 

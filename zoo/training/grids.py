@@ -69,7 +69,7 @@ class ImageGrids(pl.Callback):
     @torch.no_grad()
     def _draw(self, pl_module: Any) -> dict[str, Tensor]:
         network = pl_module.network
-        pl_module.seed_noise(3, 0)  # the same noise each time, so that grids of one run can be compared
+        pl_module.seed_noise("pictures", 0)  # the same noise each time, so that grids of one run can be compared
         grids = {"samples": tile(network.sample(self.count).cpu())}
         if self._images is not None and isinstance(network, AncestralModel):
             pixels = network.ancestral_pass(SamplePosterior(), self._images, label=self._labels)

@@ -9,6 +9,11 @@ from lightning.pytorch.callbacks import RichProgressBar
 from typing_extensions import override
 
 
+def log_interval(trainer: pl.Trainer) -> int:
+    """Steps between two logs; 0 for none."""
+    return int(trainer.log_every_n_steps)  # type: ignore[attr-defined]
+
+
 class Throughput(pl.Callback):
     """Logs training images per second over all processes, validation and checkpointing left out."""
 
@@ -29,7 +34,7 @@ class Throughput(pl.Callback):
         """Stop it, and log the mean of the steps since the last log."""
         self._seconds += time.perf_counter() - self._started
         self._images += len(batch[0]) * trainer.world_size
-        if trainer.global_step % max(trainer.log_every_n_steps, 1) == 0 and self._seconds > 0:
+        if trainer.global_step % max(log_interval(trainer), 1) == 0 and self._seconds > 0:
             pl_module.log("train/images_per_second", self._images / self._seconds, prog_bar=True)
             self._images, self._seconds = 0, 0.0
 

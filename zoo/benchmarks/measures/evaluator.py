@@ -6,7 +6,6 @@ and dealt out whole, each batch gets its own noise, and the sums are exact (see 
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from zoo.checkpoints.store import weights_digest
 from zoo.errors import UserError
 from zoo.likelihood import AncestralModel, ImportanceSample, LikelihoodModel, LikelihoodTerms, to_levels
 from zoo.likelihood.latents import importance_weighted
+from zoo.seeds import derive_seed
 
 if TYPE_CHECKING:
     from zoo.data.loading import EvaluationLoader
@@ -312,9 +312,8 @@ def evaluate_checkpoint(
 
 
 def noise_seed(seed: int, number: int, global_batch: int) -> int:
-    """Seed of the noise of one batch in one pass: 63 bits that depend on all three."""
-    digest = hashlib.blake2b(f"{seed}/{number}/{global_batch}".encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "little") >> 1
+    """Seed of the noise of one batch in one pass."""
+    return derive_seed(seed, number, global_batch)
 
 
 def mean_terms(every: Sequence[LikelihoodTerms]) -> LikelihoodTerms:
