@@ -8,7 +8,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +16,7 @@ from zoo.benchmarks import records as store
 from zoo.benchmarks.records import Line, Measurement, Record
 from zoo.errors import UserError
 from zoo.files import atomic_path
+from zoo.progress import counting
 
 if TYPE_CHECKING:
     from zoo.checkpoints.store import Loaded
@@ -66,11 +66,11 @@ def demo(output: str = "demo", train: bool = False, tiles: int = 64, samples: in
     folder.root.mkdir(parents=True, exist_ok=True)
     sources = _sources(folder, train, only)
     lines: list[Line] = []
-    with _progress(console) as advance:
-        for name, source in advance("checkpoints", sources):
-            lines += _checkpoint(name, source, folder, tiles, samples, advance)
-        if not only:
-            lines += _classical(folder, advance)
+    for name, source in sources:
+        console.print(name)
+        lines += _checkpoint(name, source, folder, tiles, samples)
+    if not only:
+        lines += _classical(folder)
     _tables(lines, folder, console)
     if not only:
         _short_fit(folder, console)
@@ -103,9 +103,7 @@ def _configs() -> Path:
     return configurations_folder() / "demo"
 
 
-def _checkpoint(
-    name: str, source: str, folder: Folder, tiles: int, samples: int, advance: Callable[..., Any]
-) -> Iterator[Line]:
+def _checkpoint(name: str, source: str, folder: Folder, tiles: int, samples: int) -> Iterator[Line]:
     """Price the test split, code a part of it, draw samples; every result is written as soon as it is there."""
     from zoo.benchmarks.measures.evaluator import Settings, evaluate
     from zoo.checkpoints import load
@@ -114,16 +112,16 @@ def _checkpoint(
     loaded = load(source)
     network: Any = loaded.network
     loader = open_split(DATASET, "test", network.image_shape, loaded.data, batch_size=BATCH)
-    with advance(f"{name}: pricing", total=loader.plan.num_samples) as step:
+    with counting(f"{name}: pricing", total=loader.plan.num_samples) as step:
         record = evaluate(network, loader, Settings(), progress=step, config=name, **loaded.described)
     if tiles and record.priced == "pixels":
-        with advance(f"{name}: real files", total=tiles) as step:
+        with counting(f"{name}: real files", total=tiles) as step:
             record = _coded(record, loaded, tiles, step)
     target = folder.records / f"{name}.jsonl"
     target.unlink(missing_ok=True)
     store.append(target, record)
     if samples and record.priced == "pixels":
-        with advance(f"{name}: samples", total=samples) as step:
+        with counting(f"{name}: samples", total=samples) as step:
             _samples(network, folder.samples / f"{name}.png", samples)
             step(samples)
     yield record
@@ -166,14 +164,14 @@ def _samples(network: Any, path: Path, count: int) -> None:
         Image.fromarray(montage(images).squeeze()).save(temporary, format="PNG")
 
 
-def _classical(folder: Folder, advance: Callable[..., Any]) -> list[Measurement]:
+def _classical(folder: Folder) -> list[Measurement]:
     """What PNG, WebP and, if installed, JPEG XL need for the test split at both depths."""
     from PIL import Image
 
     from zoo.benchmarks.measures import baselines
     from zoo.data import open_split
 
-    with advance("classical codecs", total=2 * len(baselines.available())) as step:
+    with counting("classical codecs", total=2 * len(baselines.available())) as step:
         found = baselines.measure_photos(progress=lambda _: step(1))
     target = folder.records / "classical.jsonl"
     target.unlink(missing_ok=True)
@@ -248,26 +246,3 @@ def _where(folder: Folder, console: Any, seconds: float) -> None:
     ):
         if path.exists():
             console.print(f"  {path}  {what}", soft_wrap=True)
-
-
-@contextmanager
-def _progress(console: Any) -> Iterator[Callable[..., Any]]:
-    """A progress display; the function it gives makes bars.
-
-    `advance(text, items)` iterates with a bar; `with advance(text, total=n) as step` gives a function that moves it.
-    """
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console) as progress:
-
-        @contextmanager
-        def bar(text: str, total: int) -> Iterator[Callable[[int], None]]:
-            task = progress.add_task(text, total=total)
-            yield lambda count: progress.advance(task, count)
-            progress.update(task, completed=total)
-
-        def advance(text: str, items: Sequence[Any] | None = None, total: int = 0) -> Any:
-            return bar(text, total) if items is None else progress.track(items, description=text)
-
-        yield advance

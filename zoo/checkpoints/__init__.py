@@ -4,29 +4,19 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from zoo.checkpoints.store import (
-        Contents,
-        Loaded,
-        build,
-        fit_weights,
-        load,
-        names,
-        read,
-        resolve,
-        save,
-        weights_digest,
-    )
-
-SOURCES = {
-    "vdvae": "zoo.checkpoints.vdvae",
-    "efficient-vdvae": "zoo.checkpoints.efficient_vdvae",
-    "vqvae2": "zoo.checkpoints.vqvae2",
-    "pixelsnail": "zoo.checkpoints.pixelsnail",
-    "vdm": "zoo.checkpoints.vdm",
-    "ldm-autoencoder": "zoo.checkpoints.ldm_autoencoder",
-    "latent-vae": "zoo.checkpoints.latent_vae",
-}
-"""Importers by the name `zoo import` knows; each module has `import_checkpoint(files, config, **options)`."""
+    from zoo.checkpoints.convert import SOURCES
+from zoo.checkpoints.store import (
+    Contents,
+    Loaded,
+    build,
+    fit_weights,
+    load,
+    names,
+    read,
+    resolve,
+    save,
+    weights_digest,
+)
 
 __all__ = [
     "SOURCES",

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -195,10 +196,20 @@ def resolve(source: str | Path) -> Path:
         raise UserError(f"{path}: no checkpoint in this folder (expected last.safetensors or last.ckpt)")
     if path.is_file():
         return path
-    shipped = SHIPPED / f"{source}.safetensors"
-    if shipped.is_file():
-        return shipped
+    for kept in (SHIPPED / f"{source}.safetensors", pulled_path(str(source))):
+        if kept.is_file():
+            return kept
     raise UserError(f"{source}: no such checkpoint file, and none of that name ships; {closest(str(source), names())}")
+
+
+def zoo_home() -> Path:
+    """Where fetched checkpoints are kept: `$ZOO_HOME`, by default `~/.cache/zoo`."""
+    return Path(os.environ.get("ZOO_HOME") or "~/.cache/zoo").expanduser()
+
+
+def pulled_path(name: str) -> Path:
+    """Where `zoo pull NAME` keeps its checkpoint."""
+    return zoo_home() / "checkpoints" / f"{name}.safetensors"
 
 
 def experiment_name(path: Path) -> str:

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
 from zoo.data.images import Filter
 from zoo.data.locate import data_home, locate
 from zoo.errors import UserError
-
-Report = Callable[[str, int, int], None]
+from zoo.progress import reporting
 
 
 def list_datasets(*, format: Literal["rich", "markdown", "json"] = "rich") -> None:
@@ -71,7 +67,7 @@ def prepare(
     if not download and source is None:
         how = "--source PATH, or --download" if spec.downloadable else f"--source PATH (where to get it: {spec.where})"
         raise UserError(f"zoo data prepare {name}: no source; give {how}")
-    with _progress() as report:
+    with reporting() as report:
         if download:
             source = fetch(spec, data_home() / "downloads" / name, not no_verify, report)
         assert source is not None
@@ -92,7 +88,7 @@ def verify(name: str) -> None:
     """
     from zoo.data.verify import verify as check
 
-    with _progress() as report:
+    with reporting() as report:
         info = check(locate(name), report)
     print(f"{info.path}: every byte and every pixel as written")
     print(_facts(info))
@@ -118,7 +114,7 @@ def show(
     print(_facts(info))
     for chosen in [split] if split else list(info.splits):
         info.split(chosen)
-        with _progress() as report:
+        with reporting() as report:
             found = statistics(info.path, chosen, report)
         mean, deviation = (" ".join(f"{v:.2f}" for v in values) for values in (found.mean, found.deviation))
         print(f"{chosen}: mean {mean}, standard deviation {deviation} (0 to 255, per channel)")
@@ -143,24 +139,3 @@ def _facts(info: Any) -> str:
         if key in info.attributes:
             lines.append(f"  {title}: {info.attributes[key]}")
     return "\n".join(lines)
-
-
-@contextmanager
-def _progress() -> Iterator[Report]:
-    """A progress bar on a terminal, silence elsewhere."""
-    if not sys.stderr.isatty():
-        yield lambda what, done, total: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        tasks: dict[str, Any] = {}
-
-        def report(what: str, done: int, total: int) -> None:
-            if what not in tasks:
-                tasks[what] = bar.add_task(what, total=total)
-            bar.update(tasks[what], completed=done, total=total)
-
-        yield report

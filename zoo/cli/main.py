@@ -42,6 +42,8 @@ COMMANDS: dict[str, Command] = {
     "outpaint": Command("zoo.cli.outpaint:outpaint", "continue an image beyond its border"),
     "compress": Command("zoo.cli.compress:compress", "code images losslessly into one file"),
     "decompress": Command("zoo.cli.decompress:decompress", "get the images back, bit for bit"),
+    "pull": Command("zoo.cli.pull:pull", "fetch a released checkpoint; without a name, list them"),
+    "reproduce": Command("zoo.cli.pull:reproduce", "a published cell: weights, data, price, beside the paper"),
     "import": Command("zoo.cli.import_checkpoint:import_checkpoint", "turn an official checkpoint into ours"),
 }
 """Commands by name. A name of two words is one command of a group: `zoo data prepare`."""

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from zoo.errors import UserError
+from zoo.progress import reporting
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -30,12 +31,8 @@ def set_steps(model: LikelihoodModel, steps: int) -> None:
 @contextmanager
 def step_progress(model: LikelihoodModel) -> Iterator[None]:
     """A bar that advances as the model samples, batch by batch; models that sample in one go show none."""
-    from rich.console import Console
-    from rich.progress import Progress
-
-    with Progress(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("sampling", total=None, visible=False)
-        model.progress = lambda done, total: bar.update(task, completed=done, total=total, visible=True)
+    with reporting() as report:
+        model.progress = lambda done, total: report("sampling", done, total)
         try:
             yield
         finally:
