@@ -161,7 +161,7 @@ def test_every_entry_names_an_importer_and_a_configuration():
     for entry in released().values():
         if entry.config:
             assert read_config(entry.config)["reproduces"]
-    with pytest.raises(UserError, match="did you mean .vdvae-cifar10-seed"):
+    with pytest.raises(UserError, match=r"did you mean .vdvae-cifar10-seed"):
         find("vdvae-cifar10-seed")
 
 
