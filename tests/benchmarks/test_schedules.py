@@ -12,11 +12,8 @@ SPEC = {
     "class_path": "zoo.models.VDM",
     "init_args": {
         "image_shape": [3, 8, 8],
-        "width": 8,
-        "blocks": 1,
-        "groups": 2,
-        "middle_attention": False,
-        "schedule": "fixed",
+        "score": {"width": 8, "blocks": 1, "groups": 2, "middle_attention": False},
+        "schedule": {"kind": "fixed"},
     },
 }
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from zoo.checkpoints import build, fit_weights
+from zoo.checkpoints.migrations import migrated
 from zoo.checkpoints.vdm import import_checkpoint
 from zoo.errors import UserError
 
@@ -86,8 +87,8 @@ def test_every_published_form_fills_its_network(tmp_path, gamma, everywhere, fou
     model = build(spec)
     fit_weights(model, state, "ckpt")
     assert spec["init_args"]["image_shape"] == [3, 16, 16]
-    assert (spec["init_args"]["width"], spec["init_args"]["blocks"]) == (N, 2)
-    assert spec["init_args"]["gamma_min"] == -13.3
+    assert (spec["init_args"]["score"]["width"], spec["init_args"]["score"]["blocks"]) == (N, 2)
+    assert spec["init_args"]["schedule"]["gamma_min"] == -13.3
 
 
 @pytest.mark.parametrize(
@@ -106,7 +107,7 @@ def test_configuration_fills_what_weights_do_not_show(tmp_path):
     config.write_text(json.dumps({"model": {"gamma_min": -11.0, "vocab_size": 32, "sm_pdrop": 0.05}}))
     spec, _ = import_checkpoint([written(tmp_path / "ckpt-1.flax", tree())], config)
     arguments = spec["init_args"]
-    assert (arguments["gamma_min"], arguments["bits"], arguments["dropout"]) == (-11.0, 5, 0.05)
+    assert (arguments["schedule"]["gamma_min"], arguments["score"]["dropout"], arguments["bits"]) == (-11.0, 0.05, 5)
 
 
 def test_missing_tree_foreign_keys_and_several_files_are_refused_in_one_line(tmp_path):
@@ -122,3 +123,16 @@ def test_missing_tree_foreign_keys_and_several_files_are_refused_in_one_line(tmp
         with pytest.raises(UserError) as error:
             import_checkpoint(**arguments)
         assert "\n" not in str(error.value)
+
+
+def test_arguments_from_before_they_were_grouped_are_migrated():
+    old = {"width": 32, "groups": 8, "schedule": "scalar", "schedule_width": 7, "gamma_max": 4.0, "coding_steps": 9}
+    spec = {"class_path": "zoo.models.VDM", "init_args": {**old, "eval_draws": 2, "checkpoint_activations": True}}
+    new = {
+        "score": {"width": 32, "groups": 8},
+        "schedule": {"kind": "scalar", "width": 7, "gamma_max": 4.0},
+        "steps": 9,
+        "bound": {"eval_draws": 2},
+    }
+    assert migrated(spec)["init_args"] == new
+    assert migrated(migrated(spec)) == migrated(spec)

@@ -10,8 +10,9 @@ from zoo.errors import UserError
 
 @pytest.fixture
 def checkpoint(tmp_path):
-    arguments = {"image_shape": [3, 8, 8], "width": 8, "blocks": 1, "groups": 2, "middle_attention": False}
-    spec = {"class_path": "zoo.models.VDM", "init_args": {**arguments, "schedule": "fixed"}}
+    score = {"width": 8, "blocks": 1, "groups": 2, "middle_attention": False}
+    arguments = {"image_shape": [3, 8, 8], "score": score, "schedule": {"kind": "fixed"}}
+    spec = {"class_path": "zoo.models.VDM", "init_args": arguments}
     return str(save(tmp_path / "tiny.safetensors", spec, build(spec)))
 
 

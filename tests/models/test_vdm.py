@@ -9,23 +9,39 @@ from torch import nn
 from zoo.errors import UserError
 from zoo.likelihood import Recording, Replay, SamplePosterior, SamplePrior, to_levels
 from zoo.likelihood.noise import evenly
-from zoo.models.vdm import VDM, FixedSchedule, MonotoneSchedule, NetworkSchedule, ScalarSchedule, stratified
+from zoo.models.vdm import (
+    VDM,
+    AlphaCosineSchedule,
+    BetaLinearSchedule,
+    BoundConfig,
+    FixedSchedule,
+    MonotoneSchedule,
+    NetworkSchedule,
+    ScalarSchedule,
+    ScheduleConfig,
+    ScoreConfig,
+    stratified,
+)
 from zoo.models.vdm.pixels import encode_levels, pixel_distribution, pixel_log_prob
+from zoo.training.recomputation import recompute_blocks
 
-SCHEDULES = [FixedSchedule, ScalarSchedule, NetworkSchedule, MonotoneSchedule]
+SCHEDULES = [
+    FixedSchedule,
+    ScalarSchedule,
+    NetworkSchedule,
+    MonotoneSchedule,
+    BetaLinearSchedule,
+    AlphaCosineSchedule,
+]
 
 
-def tiny(**changes):
-    arguments = {
-        "image_shape": [3, 8, 8],
-        "width": 16,
-        "blocks": 1,
-        "groups": 4,
-        "dropout": 0.0,
-        "schedule_width": 32,
-        "coding_steps": 5,
-    }
-    model = VDM(**{**arguments, **changes})
+def tiny(kind="monotone", score=None, bound=None, gamma_min=None, **changes):
+    model = VDM(
+        **{"image_shape": [3, 8, 8], "steps": 5, **changes},
+        score=ScoreConfig(**{"width": 16, "blocks": 1, "groups": 4, "dropout": 0.0, **(score or {})}),
+        schedule=ScheduleConfig(kind, 32, gamma_min),
+        bound=BoundConfig(**(bound or {})),
+    )
     for parameter in model.network.parameters():  # zero-initialised layers would hide mistakes
         if parameter.requires_grad and not parameter.any():
             nn.init.normal_(parameter, std=0.05)
@@ -96,7 +112,7 @@ def test_pricing_takes_images_of_another_size():
 
 
 def test_untrained_network_returns_its_input():
-    model = VDM(image_shape=[3, 8, 8], width=32, blocks=1, groups=8, dropout=0.0)
+    model = VDM(image_shape=[3, 8, 8], score=ScoreConfig(width=32, blocks=1, groups=8, dropout=0.0))
     z = torch.randn(2, 3, 8, 8)
     torch.testing.assert_close(model.predict(z, torch.tensor(0.0)), z)
 
@@ -104,7 +120,7 @@ def test_untrained_network_returns_its_input():
 def test_network_sees_the_time_only_with_more_than_one_channel_per_group():
     z = torch.randn(2, 3, 8, 8)
     for groups, sees in ((4, True), (16, False)):
-        model = tiny(groups=groups).eval()
+        model = tiny(score={"groups": groups}).eval()
         early, late = model.predict(z, torch.tensor(-10.0)), model.predict(z, torch.tensor(3.0))
         assert torch.allclose(early, late, atol=1e-5) is not sees
 
@@ -133,14 +149,14 @@ def test_augmentation_flag_matters_in_training_only():
 
 def test_traversal_costs_what_the_sampled_steps_cost():
     """Sum of the T exact KLs of one pass = the T-step diffusion loss, both with the same marginals of z_t."""
-    model, x = tiny(coding_steps=4).eval(), images(64)
+    model, x = tiny(steps=4).eval(), images(64)
     passes, direct = [], []
     with torch.no_grad():
         for _ in range(8):
             policy = SamplePosterior()
             model.ancestral_pass(policy, x)
             assert list(policy.rates) == ["z4", "z3", "z2", "z1", "z0"]
-            torch.testing.assert_close(policy.rates["z4"], model.latent_nats(model.encode(x)))
+            torch.testing.assert_close(policy.rates["z4"], model.sampled_terms(x).rates["latent"])
             passes.append(sum(policy.rates[f"z{i}"] for i in range(4)))
             direct.append(model.sampled_terms(x, steps=4).rates["diffusion"])
     passes, direct = torch.stack(passes), torch.stack(direct)
@@ -150,7 +166,7 @@ def test_traversal_costs_what_the_sampled_steps_cost():
 
 def test_prior_and_posterior_of_a_step_share_their_std():
     recording = Recording(SamplePosterior())
-    tiny(coding_steps=3).eval().ancestral_pass(recording, images(2))
+    tiny(steps=3).eval().ancestral_pass(recording, images(2))
     assert [site.index for site in recording.sites] == [0, 1, 2, 3]
     for site in recording.sites[1:]:
         assert torch.equal(site.prior.log_std, site.posterior.log_std)
@@ -159,7 +175,7 @@ def test_prior_and_posterior_of_a_step_share_their_std():
 
 def test_last_latent_decodes_to_the_image():
     """gamma_0 is so low that z_0 drawn from the posterior carries every level."""
-    model, x = tiny(coding_steps=10, gamma_min=-16.0).eval(), images(2)
+    model, x = tiny(steps=10, gamma_min=-16.0).eval(), images(2)
     with torch.no_grad():
         pixels = model.ancestral_pass(SamplePosterior(), x)
     assert torch.equal(pixels.logits.argmax(-1), to_levels(x, 8))
@@ -216,9 +232,11 @@ def test_interior_gets_the_gradient_of_the_squared_loss_and_the_rest_that_of_the
 
 def test_recomputed_activations_give_the_same_gradient():
     x, gradients = images(2), []
-    for checkpoint_activations in (False, True):
+    for recompute in (False, True):
         torch.manual_seed(3)
-        model = tiny(checkpoint_activations=checkpoint_activations)
+        model = tiny(score={"dropout": 0.5})
+        if recompute:
+            recompute_blocks(model)
         torch.manual_seed(4)
         model.objective(x).loss.backward()
         gradients.append(model.network.conv_in.weight.grad)
@@ -228,11 +246,12 @@ def test_recomputed_activations_give_the_same_gradient():
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"width": 20, "groups": 8},
-        {"schedule": "monoton"},
+        {"score": {"width": 20, "groups": 8}},
+        {"kind": "monoton"},
         {"gamma_min": 6.0},
         {"labels": "class"},
-        {"eval_draws": 0},
+        {"bound": {"eval_draws": 0}},
+        {"steps": 0},
         {"bits": 9},
     ],
 )
@@ -244,7 +263,8 @@ def test_impossible_arguments_are_refused_in_one_line(wrong):
 
 def test_probability_flow_prices_alike_inside_inference_mode():
     """`zoo test` prices under inference mode, where no gradient can be taken; the divergence needs one."""
-    model = VDM(image_shape=[3, 4, 4], width=16, blocks=1, groups=4, dropout=0.0, ode_tolerance=0.5).eval()
+    score = ScoreConfig(width=16, blocks=1, groups=4, dropout=0.0)
+    model = VDM([3, 4, 4], score=score, bound=BoundConfig(ode_tolerance=0.5)).eval()
     x = images(1, (3, 4, 4))
     torch.manual_seed(0)
     expected = model.terms_with("ode", x).bits_per_dim()

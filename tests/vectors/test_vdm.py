@@ -127,7 +127,7 @@ def test_encoding_and_decoder(case):
 @CASES
 def test_features(case):
     g = golden(case)
-    close(time_embedding(torch.from_numpy(g.a["temb|t"]), g.model.network.width), g.a["temb|out"], atol=1e-4)
+    close(time_embedding(torch.from_numpy(g.a["temb|t"]), g.model.network.config.width), g.a["temb|out"], atol=1e-4)
     z = nchw(g.a["fourier|in"])
     features = fourier_features(z, [6, 7])[:, z.shape[1] :]
     close(features.permute(0, 2, 3, 1), g.a["fourier|out"], atol=2e-4)

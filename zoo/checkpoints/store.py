@@ -19,13 +19,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from zoo.checkpoints.migrations import migrated
 from zoo.errors import UserError, closest
 from zoo.files import atomic_path, safe_torch_load
 
 FORMAT = 1
 SHIPPED = Path(__file__).parent / "shipped"
-RENAMED = {"convention": "bins"}
-"""Arguments of networks that had another name when older checkpoints were written."""
 Spec = dict[str, Any]
 
 
@@ -111,19 +110,22 @@ def _first_line(error: Exception) -> str:
 
 
 def qualified(node: Any) -> Any:
-    """The spec with short class names completed; refuses classes from elsewhere at any depth."""
+    """The spec with today's arguments and whole class names; refuses classes from elsewhere at any depth."""
+    return _qualified(migrated(node))
+
+
+def _qualified(node: Any) -> Any:
     if isinstance(node, Mapping):
-        node = {key: qualified(value) for key, value in node.items()}
+        node = {key: _qualified(value) for key, value in node.items()}
         path = node.get("class_path")
         if isinstance(path, str):
             node["class_path"] = path if "." in path else f"zoo.models.{path}"
             if not node["class_path"].startswith("zoo."):
                 raise UserError(f"class {path!r}: a checkpoint may only name classes of the zoo (zoo.models....)")
-            arguments = node.get("init_args") or {}
-            node["init_args"] = {RENAMED.get(name, name): value for name, value in arguments.items()}
+            node["init_args"] = dict(node.get("init_args") or {})
         return node
     if isinstance(node, (list, tuple)):
-        return [qualified(value) for value in node]
+        return [_qualified(value) for value in node]
     return node
 
 
@@ -244,7 +246,7 @@ def _read_safetensors(path: Path) -> Contents:
     if header.get("format") != FORMAT or "network" not in header:
         raise UserError(f"{path}: no zoo description inside (official weights are converted with `zoo import`)")
     widened = {name: w.float() if w.dtype in (torch.float16, torch.bfloat16) else w for name, w in weights.items()}
-    return Contents(header["network"], widened, header.get("meta", {}))
+    return Contents(migrated(header["network"]), widened, header.get("meta", {}))
 
 
 def _read_lightning(path: Path) -> Contents:
@@ -260,15 +262,7 @@ def _read_lightning(path: Path) -> Contents:
         if name.startswith(prefix)
     }
     meta = {key: checkpoint[key] for key in ("epoch", "global_step") if key in checkpoint}
-    return Contents(_plain(spec), weights, meta)
-
-
-def _plain(node: Any) -> Any:
-    if isinstance(node, Mapping):
-        return {key: _plain(value) for key, value in node.items()}
-    if isinstance(node, (list, tuple)):
-        return [_plain(value) for value in node]
-    return node
+    return Contents(migrated(spec), weights, meta)
 
 
 def load(source: str | Path, **overrides: Any) -> Loaded:

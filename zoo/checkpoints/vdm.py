@@ -148,40 +148,44 @@ def _arguments(arrays: Mapping[str, Any], settings: Mapping[str, Any], name: str
         conv_in, conv_out = arrays[f"{S}/conv_in/kernel"].shape, arrays[f"{S}/conv_out/kernel"].shape
     except KeyError as error:
         raise UserError(f"{name}: {error.args[0]} is missing; not a (whole) VDM checkpoint") from error
-    schedule = "scalar" if "gamma/w" in arrays else "network" if "gamma/l3/kernel" in arrays else "fixed"
+    kind = "scalar" if "gamma/w" in arrays else "network" if "gamma/l3/kernel" in arrays else "fixed"
     bits = math.log2(settings.get("vocab_size", 256))
     if not bits.is_integer():
         raise UserError(f"{name}: vocab_size={settings['vocab_size']} is not a power of two")
     features = (conv_in[2] // conv_out[3] - 1) // 2
-    arguments = {
-        "image_shape": [conv_out[3], settings["H"], settings["W"]],
-        "bits": int(bits),
+    score = {
         "width": conv_in[3],
         "blocks": sum(re.fullmatch(rf"{S}/down\.block_\d+/conv1/bias", key) is not None for key in arrays),
         "attention": any(key.startswith(f"{S}/down.attn_") for key in arrays),
         "dropout": settings.get("sm_pdrop", 0.1),
         "fourier_exponents": [6, 7][:features],
-        "schedule": schedule,
-        "gamma_min": settings["gamma_min"],
-        "gamma_max": settings["gamma_max"],
-        "labels": "augmented",
-        "low_discrepancy": settings.get("antithetic_time_sampling", True),
-        "train_steps": settings.get("sm_n_timesteps", 0),
     }
-    if schedule == "network":
-        arguments["schedule_width"] = arrays["gamma/l3/kernel"].shape[0]
-    return arguments
+    schedule = {"kind": kind, "gamma_min": settings["gamma_min"], "gamma_max": settings["gamma_max"]}
+    if kind == "network":
+        schedule["width"] = arrays["gamma/l3/kernel"].shape[0]
+    return {
+        "image_shape": [conv_out[3], settings["H"], settings["W"]],
+        "bits": int(bits),
+        "score": score,
+        "schedule": schedule,
+        "bound": {
+            "low_discrepancy": settings.get("antithetic_time_sampling", True),
+            "train_steps": settings.get("sm_n_timesteps", 0),
+        },
+        "labels": "augmented",
+    }
 
 
 def _compare(fields: Mapping[str, Any], arguments: Mapping[str, Any], name: str, config: Path | None) -> None:
     """Refuse a configuration that contradicts the weights."""
     kinds = {"fixed": "fixed", "scalar": "learnable_scalar", "network": "learnable_nnet"}
+    score = arguments["score"]
     shown = {
-        "sm_n_embd": arguments["width"],
-        "sm_n_layer": arguments["blocks"],
-        "with_attention": arguments["attention"],
-        "gamma_type": kinds[arguments["schedule"]],
-        "with_fourier_features": bool(arguments["fourier_exponents"]),
+        "sm_n_embd": score["width"],
+        "sm_n_layer": score["blocks"],
+        "with_attention": score["attention"],
+        "gamma_type": kinds[arguments["schedule"]["kind"]],
+        "with_fourier_features": bool(score["fourier_exponents"]),
     }
     for key, value in shown.items():
         if key in fields and fields[key] != value:

@@ -46,7 +46,6 @@ def draw_over_time(model: LikelihoodModel, n: int, pictures: int, label: Tensor 
         UserError: if the model does not sample in steps, or fewer than two pictures are asked for.
     """
     from zoo.models import VDM
-    from zoo.models.vdm.figures import samples_over_time
 
     if not isinstance(model, VDM):
         raise UserError(
@@ -54,4 +53,4 @@ def draw_over_time(model: LikelihoodModel, n: int, pictures: int, label: Tensor 
         )
     if pictures < 2:
         raise UserError(f"--over_time {pictures}: expected at least 2, the noise and the sample")
-    return samples_over_time(model, n, pictures, label).flatten(0, 1)  # (n, K, C, H, W) -> (n K, C, H, W)
+    return model.samples_over_time(n, pictures, label).flatten(0, 1)  # (n, K, C, H, W) -> (n K, C, H, W)

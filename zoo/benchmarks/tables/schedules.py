@@ -13,7 +13,7 @@ from zoo.benchmarks.render import Column, Section, Table, number, word
 from zoo.errors import UserError
 
 if TYPE_CHECKING:
-    from zoo.models.vdm.profile import Variance
+    from zoo.benchmarks.measures.variance import Variance
 
 POINTS = 50
 SHOWN = ("checkpoint", "dataset", "split", "bits", "trained_schedule")
@@ -81,11 +81,11 @@ def measure(
     import torch
 
     from zoo.benchmarks.measures.evaluator import describe_split
+    from zoo.benchmarks.measures.variance import variance_ratio
     from zoo.checkpoints import load
     from zoo.checkpoints.store import experiment_name
     from zoo.data import open_split
     from zoo.models import VDM
-    from zoo.models.vdm.profile import variance_ratio
 
     loaded = load(checkpoint)
     model = loaded.network
@@ -107,7 +107,7 @@ def measure(
         "times": POINTS,
         "seed": seed,
         "bits": model.bits,
-        "trained_schedule": str(loaded.spec["init_args"].get("schedule", "monotone")),
+        "trained_schedule": str(loaded.spec["init_args"].get("schedule", {}).get("kind", "monotone")),
     }
     ends = [end.item() for end in model.schedule.ends()]
     return Measurement(
@@ -135,7 +135,8 @@ def _draw(model, x, path: str) -> None:  # noqa: ANN001 (torch is imported late)
     from zoo.files import atomic_path
     from zoo.models.vdm.figures import loss_chart, schedule_chart
 
-    left, right = schedule_chart(model), loss_chart(model, x)
+    left = schedule_chart(model.schedule)
+    right = loss_chart(model.compared_with_linear(x), x[0].numel())
     both = Image.new("RGB", (left.width + right.width, left.height), "white")
     both.paste(left, (0, 0))
     both.paste(right, (left.width, 0))

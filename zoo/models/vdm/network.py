@@ -8,13 +8,51 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
-from torch.utils.checkpoint import checkpoint
+
+from zoo.errors import UserError
 
 NORM_EPS = 1e-6  # flax's default; torch's is ten times larger
+
+
+@dataclass(frozen=True)
+class ScoreConfig:
+    """Shape of the score network; defaults of the paper's CIFAR-10 model without augmentation.
+
+    Attributes:
+        width: channels N, the same in every layer (`sm_n_embd`).
+        blocks: L residual blocks on the way down (`sm_n_layer`); there are L + 1 on the way up and two in the middle.
+        attention: attention behind every block, not only in the middle.
+        middle_attention: attention between the two middle blocks; always there in the paper.
+        groups: groups of every normalisation. With one channel per group the network cannot see the time at all,
+            since a normalised channel forgets the constant that the conditioning added: keep `width > groups`.
+        dropout: rate inside the residual blocks.
+        fourier_exponents: exponents of the Fourier features of z; None for bits - 2 and bits - 1 (6 and 7 at 8 bits, as
+            the official code), [] for none.
+    """
+
+    width: int = 128
+    blocks: int = 32
+    attention: bool = False
+    middle_attention: bool = True
+    groups: int = 32
+    dropout: float = 0.1
+    fourier_exponents: list[int] | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be built."""
+        if self.width % self.groups:
+            raise UserError(f"width={self.width} must be a multiple of groups={self.groups}; change one of them")
+
+    def at(self, bits: int) -> ScoreConfig:
+        """With the Fourier exponents of a depth filled in."""
+        if self.fourier_exponents is not None:
+            return self
+        return replace(self, fourier_exponents=[bits - 2, bits - 1])
 
 
 def fourier_features(z: Tensor, exponents: Sequence[int]) -> Tensor:
@@ -32,8 +70,8 @@ def fourier_features(z: Tensor, exponents: Sequence[int]) -> Tensor:
     """
     if not exponents:
         return z
-    scale = torch.tensor([2.0 * math.pi * 2.0**e for e in exponents], dtype=z.dtype, device=z.device)
-    angles = (z.unsqueeze(2) * scale.view(1, 1, -1, 1, 1)).flatten(1, 2)  # (B, C, E, H, W) -> (B, C E, H, W)
+    angles = torch.stack([z * (2.0 * math.pi * 2.0**e) for e in exponents], dim=2)  # (B, C, E, H, W)
+    angles = angles.flatten(1, 2)  # -> (B, C E, H, W)
     return torch.cat([z, angles.sin(), angles.cos()], dim=1)
 
 
@@ -110,49 +148,27 @@ class ScoreNetwork(nn.Module):
 
     Args:
         channels: image channels C.
-        width: N, the same in every layer.
-        blocks: L residual blocks on the way down; there are L + 1 on the way up and two in the middle.
-        attention: attention behind every block, not only in the middle.
-        middle_attention: attention between the two middle blocks (always there in the paper).
-        groups: groups of every normalisation. With one channel per group the network cannot see the time at all,
-            since a normalised channel forgets the constant that the conditioning added: keep `width > groups`.
-        dropout: rate inside the residual blocks.
-        fourier_exponents: exponents of the Fourier features of z.
-        gamma_min: gamma that is time 0 for the embedding (a constant, whatever the schedule learns).
-        gamma_max: gamma that is time 1 for the embedding.
+        config: shape.
+        ends: gamma that is time 0 and gamma that is time 1 for the embedding (constants, whatever the schedule learns).
         num_classes: classes of the optional class embedding; 0 leaves it out.
-        checkpoint_activations: recompute every block in the backward pass instead of keeping its activations.
     """
 
-    def __init__(
-        self,
-        channels: int,
-        width: int,
-        blocks: int,
-        attention: bool,
-        middle_attention: bool,
-        groups: int,
-        dropout: float,
-        fourier_exponents: Sequence[int],
-        gamma_min: float,
-        gamma_max: float,
-        num_classes: int,
-        checkpoint_activations: bool,
-    ) -> None:
+    def __init__(self, channels: int, config: ScoreConfig, ends: tuple[float, float], num_classes: int = 0) -> None:
         super().__init__()
-        self.width = width
-        self.fourier_exponents = tuple(fourier_exponents)
-        self.gamma_min, self.gamma_max = gamma_min, gamma_max
-        self.checkpoint_activations = checkpoint_activations
+        self.config, self.ends = config, ends
+        self.fourier_exponents = tuple(config.fourier_exponents or ())
+        width, groups, dropout = config.width, config.groups, config.dropout
         self.dense0 = nn.Linear(width + 1, 4 * width)
         self.dense1 = nn.Linear(4 * width, 4 * width)
         # One more row than classes: the last one stands for "no label".
         self.classes = nn.Embedding(num_classes + 1, 4 * width) if num_classes else None
         self.conv_in = nn.Conv2d(channels * (1 + 2 * len(self.fourier_exponents)), width, 3, padding=1)
-        self.down = nn.ModuleList(Stage(width, width, groups, dropout, attention) for _ in range(blocks))
-        self.middle1 = Stage(width, width, groups, dropout, middle_attention)
+        self.down = nn.ModuleList(Stage(width, width, groups, dropout, config.attention) for _ in range(config.blocks))
+        self.middle1 = Stage(width, width, groups, dropout, config.middle_attention)
         self.middle2 = Stage(width, width, groups, dropout, False)
-        self.up = nn.ModuleList(Stage(2 * width, width, groups, dropout, attention) for _ in range(blocks + 1))
+        self.up = nn.ModuleList(
+            Stage(2 * width, width, groups, dropout, config.attention) for _ in range(config.blocks + 1)
+        )
         self.norm_out = nn.GroupNorm(groups, width, eps=NORM_EPS)
         self.conv_out = nn.Conv2d(width, channels, 3, padding=1)
         self.reset_parameters()
@@ -176,19 +192,17 @@ class ScoreNetwork(nn.Module):
 
     def conditioning(self, gamma: Tensor, condition: Tensor, label: Tensor | None) -> Tensor:
         """(B,) gamma, (B,) flags and (B,) labels (-1 for none) -> (B, 4N)."""
-        t = (gamma.double() - self.gamma_min) / (self.gamma_max - self.gamma_min)
-        embedded = torch.cat([time_embedding(t, self.width), condition.double().unsqueeze(1)], dim=1)  # (B, N + 1)
+        low, high = self.ends
+        t = (gamma.double() - low) / (high - low)
+        embedded = torch.cat(
+            [time_embedding(t, self.config.width), condition.double().unsqueeze(1)], dim=1
+        )  # (B, N + 1)
         h = self.dense0(embedded.to(self.dense0.weight.dtype))
         if self.classes is not None:
             none = self.classes.num_embeddings - 1
             row = h.new_full((len(h),), none, dtype=torch.long) if label is None else label.long()
             h = h + self.classes(torch.where(row < 0, none, row))
         return F.silu(self.dense1(F.silu(h)))
-
-    def _run(self, stage: nn.Module, h: Tensor, condition: Tensor) -> Tensor:
-        if self.checkpoint_activations and self.training and torch.is_grad_enabled():
-            return checkpoint(stage, h, condition, use_reentrant=False)
-        return stage(h, condition)
 
     def forward(self, z: Tensor, gamma: Tensor, condition: Tensor, label: Tensor | None = None) -> Tensor:
         """Predict the noise.
@@ -206,9 +220,9 @@ class ScoreNetwork(nn.Module):
         h = self.conv_in(fourier_features(z, self.fourier_exponents).to(self.conv_in.weight.dtype))
         skips = [h]
         for stage in self.down:
-            h = self._run(stage, h, condition)
+            h = stage(h, condition)
             skips.append(h)
-        h = self._run(self.middle2, self._run(self.middle1, h, condition), condition)
+        h = self.middle2(self.middle1(h, condition), condition)
         for stage in self.up:
-            h = self._run(stage, torch.cat([h, skips.pop()], dim=1), condition)  # (B, 2N, H, W)
+            h = stage(torch.cat([h, skips.pop()], dim=1), condition)  # (B, 2N, H, W)
         return z + self.conv_out(F.silu(self.norm_out(h))).to(z.dtype)

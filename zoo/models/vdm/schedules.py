@@ -8,7 +8,7 @@ and float32 would lose the difference. All slopes are in closed form, so no seco
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -17,7 +17,48 @@ from torch.nn import functional as F  # noqa: N812
 
 from zoo.errors import UserError, closest
 
-ScheduleName = Literal["fixed", "scalar", "network", "monotone"]
+ScheduleName = Literal["fixed", "scalar", "network", "monotone", "beta-linear", "alpha-cosine"]
+
+
+@dataclass(frozen=True)
+class ScheduleConfig:
+    """A noise schedule before training.
+
+    Attributes:
+        kind: `fixed` (log-SNR linear), `scalar` (linear, ends learned), `network` (the official code's network),
+            `monotone` (the paper's: ends learned on the bound, interior on the variance of its estimate),
+            `beta-linear` and `alpha-cosine` (nothing learned; what the paper compares with).
+        width: hidden units of the kinds with a network.
+        gamma_min: gamma(0); None for -13.3 at 8 bits, moved by 2 ln 2 per bit so that the noise stays in proportion to
+            the spacing of the levels.
+        gamma_max: gamma(1).
+    """
+
+    kind: ScheduleName = "monotone"
+    width: int = 1024
+    gamma_min: float | None = None
+    gamma_max: float = 5.0
+
+    def at(self, bits: int) -> ScheduleConfig:
+        """With the lower end of a depth filled in.
+
+        Raises:
+            UserError: ends in the wrong order.
+        """
+        filled = self
+        if self.gamma_min is None:
+            filled = replace(self, gamma_min=-13.3 + (8 - bits) * 2.0 * 0.6931471805599453)
+        low, high = filled.ends
+        if not low < high:
+            raise UserError(f"gamma_min={low} must lie below gamma_max={high}: gamma rises with time")
+        return filled
+
+    @property
+    def ends(self) -> tuple[float, float]:
+        """gamma(0) and gamma(1) once both are known."""
+        if self.gamma_min is None:
+            raise ValueError("gamma_min depends on the depth: call at(bits) first")
+        return self.gamma_min, self.gamma_max
 
 
 @dataclass(frozen=True)
@@ -47,8 +88,13 @@ class NoiseSchedule(nn.Module):
     def ends(self) -> tuple[Tensor, Tensor]:
         """gamma(0) and gamma(1), scalars."""
         device = next((p.device for p in self.parameters()), None)
-        gamma = self(torch.tensor([0.0, 1.0], dtype=torch.float64, device=device)).gamma
+        gamma = self(torch.arange(2, dtype=torch.float64, device=device)).gamma
         return gamma[0], gamma[1]
+
+    def straight(self) -> FixedSchedule:
+        """The log-SNR-linear schedule with the end points of this one."""
+        low, high = (end.item() for end in self.ends())
+        return FixedSchedule(low, high)
 
 
 class FixedSchedule(NoiseSchedule):
@@ -135,31 +181,62 @@ class MonotoneSchedule(NoiseSchedule):
     def forward(self, t: Tensor) -> NoiseLevel:
         """Evaluate at times of any shape."""
         t = t.double()
-        (low, high), _ = self._unnormalised(torch.tensor([0.0, 1.0], dtype=t.dtype, device=t.device))
+        (low, high), _ = self._unnormalised(torch.arange(2, dtype=t.dtype, device=t.device))
         value, slope = self._unnormalised(t)
         part, part_slope = (value - low) / (high - low), slope / (high - low)  # rises from 0 to 1
         start, span = self.gamma_0.double(), self.gamma_1.double() - self.gamma_0.double()
         return NoiseLevel(start + span * part, span * part_slope, interior=(part, part_slope))
 
 
-SCHEDULES = {
+class BetaLinearSchedule(NoiseSchedule):
+    """`alpha^2(t) = exp(-(c + (d - c) t^2))`: the variance of the noise grows linearly (Ho et al. 2020).
+
+    Kingma et al. 2021 compare with its continuous form, `exp(-1e-4 - 10 t^2)`; here c and d follow from the ends.
+    """
+
+    def __init__(self, gamma_min: float, gamma_max: float) -> None:
+        super().__init__()
+        self.first, self.last = (math.log1p(math.exp(end)) for end in (gamma_min, gamma_max))  # -log alpha^2
+
+    def forward(self, t: Tensor) -> NoiseLevel:
+        """Evaluate at times of any shape."""
+        t, rise = t.double(), self.last - self.first
+        spent = self.first + rise * t.square()
+        return NoiseLevel(torch.expm1(spent).log(), -2.0 * rise * t / torch.expm1(-spent))
+
+
+class AlphaCosineSchedule(NoiseSchedule):
+    """`alpha(t) = cos(a(t))` with an angle linear in t (Nichol and Dhariwal 2021), from and to the given ends."""
+
+    def __init__(self, gamma_min: float, gamma_max: float) -> None:
+        super().__init__()
+        self.first, self.last = (math.atan(math.exp(0.5 * end)) for end in (gamma_min, gamma_max))
+
+    def forward(self, t: Tensor) -> NoiseLevel:
+        """Evaluate at times of any shape."""
+        t, rise = t.double(), self.last - self.first
+        angle = self.first + rise * t
+        return NoiseLevel(2.0 * angle.tan().log(), 4.0 * rise / (2.0 * angle).sin())
+
+
+SCHEDULES: dict[str, type[NoiseSchedule]] = {
     "fixed": FixedSchedule,
     "scalar": ScalarSchedule,
     "network": NetworkSchedule,
     "monotone": MonotoneSchedule,
+    "beta-linear": BetaLinearSchedule,
+    "alpha-cosine": AlphaCosineSchedule,
 }
 
 
-def make_schedule(name: ScheduleName, gamma_min: float, gamma_max: float, width: int) -> NoiseSchedule:
-    """Build a schedule by name.
+def make_schedule(config: ScheduleConfig) -> NoiseSchedule:
+    """Build a schedule whose lower end is known.
 
     Raises:
-        UserError: unknown name, or ends in the wrong order.
+        UserError: unknown kind.
     """
-    if name not in SCHEDULES:
-        raise UserError(f"schedule={name!r}: unknown noise schedule; {closest(name, SCHEDULES)}")
-    if not gamma_min < gamma_max:
-        raise UserError(f"gamma_min={gamma_min} must lie below gamma_max={gamma_max}: gamma rises with time")
-    if name in ("fixed", "scalar"):
-        return SCHEDULES[name](gamma_min, gamma_max)
-    return SCHEDULES[name](gamma_min, gamma_max, width)
+    if config.kind not in SCHEDULES:
+        raise UserError(f"schedule kind {config.kind!r} is unknown; {closest(config.kind, SCHEDULES)}")
+    if config.kind in ("network", "monotone"):
+        return SCHEDULES[config.kind](*config.ends, config.width)
+    return SCHEDULES[config.kind](*config.ends)

@@ -1,0 +1,76 @@
+"""Specifications written by earlier versions, brought to the arguments of today: one function for each class.
+
+A function takes the arguments as they were stored and returns those that the class takes now; it leaves today's
+arguments alone, so that it may be applied twice. The weights never change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+Arguments = dict[str, Any]
+
+
+def migrated(node: Any) -> Any:
+    """A specification, or anything that holds some, with the arguments of every class it names brought up to date.
+
+    Example:
+        >>> migrated({"class_path": "VDM", "init_args": {"coding_steps": 50, "width": 32}})
+        {'class_path': 'VDM', 'init_args': {'steps': 50, 'score': {'width': 32}}}
+    """
+    if isinstance(node, Mapping):
+        node = {key: migrated(value) for key, value in node.items()}
+        path, arguments = node.get("class_path"), node.get("init_args")
+        if isinstance(path, str) and isinstance(arguments, Mapping):
+            migrate = MIGRATIONS.get(path.rpartition(".")[2], dict)
+            node["init_args"] = migrate({RENAMED.get(name, name): value for name, value in arguments.items()})
+        return node
+    if isinstance(node, (list, tuple)):
+        return [migrated(value) for value in node]
+    return node
+
+
+def gathered(arguments: Arguments, groups: Mapping[str, Mapping[str, str]]) -> Arguments:
+    """Single arguments moved into groups.
+
+    Args:
+        arguments: as stored.
+        groups: name of a group -> old name of an argument -> its name in the group.
+    """
+    moved = {old: (group, new) for group, names in groups.items() for old, new in names.items()}
+    result: Arguments = {}
+    for name, value in arguments.items():
+        if name in moved and not (name in groups and isinstance(value, Mapping)):
+            group, new = moved[name]
+            result[group] = {**result.get(group, {}), new: value}
+        else:
+            result[name] = value
+    return result
+
+
+def without(arguments: Arguments, *names: str) -> Arguments:
+    """All arguments but these: recomputation is a matter of the training module now (`model.recompute`)."""
+    return {name: value for name, value in arguments.items() if name not in names}
+
+
+def vdm(arguments: Arguments) -> Arguments:
+    """Twenty arguments became three groups."""
+    score = ("width", "blocks", "attention", "middle_attention", "groups", "dropout", "fourier_exponents")
+    groups = {
+        "score": {name: name for name in score},
+        "schedule": {
+            "schedule": "kind",
+            "schedule_width": "width",
+            "gamma_min": "gamma_min",
+            "gamma_max": "gamma_max",
+        },
+        "bound": {name: name for name in ("train_steps", "low_discrepancy", "eval_draws", "ode_tolerance")},
+    }
+    arguments = {"steps" if name == "coding_steps" else name: value for name, value in arguments.items()}
+    return gathered(without(arguments, "checkpoint_activations"), groups)
+
+
+RENAMED = {"convention": "bins"}
+"""Arguments of several classes that had another name when older checkpoints were written."""
+MIGRATIONS: dict[str, Callable[[Arguments], Arguments]] = {"VDM": vdm}
