@@ -11,7 +11,7 @@ import pytest
 
 from zoo.checkpoints import load
 from zoo.checkpoints.convert import SOURCES
-from zoo.checkpoints.released import Released, find, pull, released
+from zoo.checkpoints.released import Released, as_markdown, find, pull, released
 from zoo.cli.main import main
 from zoo.errors import UserError
 from zoo.recipes.configuration import read_config
@@ -175,3 +175,9 @@ def test_the_plan_of_a_cell_says_weights_data_and_published_number(capsys, monke
     assert "zoo data prepare cifar10" in plan
     assert "2.6" in plan
     assert list(tmp_path.iterdir()) == []  # nothing was done
+
+
+def test_the_page_shows_the_table():
+    page = (Path(__file__).parents[2] / "docs" / "reproduce.md").read_text()
+    between = page.partition("<!-- table released -->\n")[2].partition("<!-- end of table released -->")[0]
+    assert between == as_markdown()

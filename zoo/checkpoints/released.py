@@ -159,3 +159,13 @@ def _member(file: Path, suffix: str) -> Path:
             while block := source.read(1 << 20):
                 output.write(block)
     return target
+
+
+def as_markdown() -> str:
+    """The table of `docs/reproduce.md`."""
+    rows = [
+        f"| `{entry.name}` | {f'`{entry.config}`' if entry.config else 'a part of a model'} | {entry.licence} "
+        f"| {'open' if entry.open else 'reported gone'} | {entry.note if entry.open else ''} |"
+        for entry in released().values()
+    ]
+    return "\n".join(["| name | configuration | licence | host | note |", "|:---|:---|:---|:---|:---|", *rows]) + "\n"
