@@ -1,3 +1,5 @@
+import csv
+import io
 import json
 from html.parser import HTMLParser
 
@@ -23,7 +25,7 @@ TABLE = Table(
 )
 
 
-@pytest.mark.parametrize("form", render.FORMATS)
+@pytest.mark.parametrize("form", [form for form in render.FORMATS if form != "csv"])
 def test_every_form_shows_values_marks_and_empty_cells(form):
     text = render.render(TABLE, form)
     for part in ("≤ 1.235", "not run", "augmented", "note", "end"):
@@ -36,6 +38,33 @@ def test_json_keeps_numbers_unrounded():
     rows = json.loads(render.render(TABLE, "json"))["sections"][0]["rows"]
     assert rows[0][1] == {"text": "≤ 1.235", "value": 1.23456, "marks": ["*"]}
     assert rows[1][1]["value"] is None
+    assert rows[1][1]["why"]
+
+
+def test_csv_has_a_line_for_each_number_with_its_origin():
+    record = {"experiment": "e", "weights": "w" * 64, "command": "zoo test CKPT", "images": 3}
+    row = [
+        word("m, n"),
+        number(2.5, link="https://example.org", refs=["a.b"], kind="bound"),
+        number(2.25, record=record),
+    ]
+    section = Section("s", [Column("model", numeric=False), Column("published"), Column("measured")], [row])
+    published, measured = csv.DictReader(io.StringIO(render.render(Table("t", "t", [section]), "csv")))
+    assert published["row"] == measured["row"] == "m, n"
+    assert (published["value"], published["published_ids"], published["source"]) == (
+        "2.5",
+        "a.b",
+        "https://example.org",
+    )
+    assert published["kind"] == "bound"
+    assert (measured["value"], measured["weights"], measured["command"]) == ("2.25", "w" * 64, "zoo test CKPT")
+
+
+def test_several_tables_go_into_one_file():
+    for form in render.FORMATS:
+        text = render.render([TABLE, Table("u", "Second", [])], form)
+        assert "1.235" in text
+        assert form == "csv" or "Second" in text
 
 
 def test_markdown_rows_have_as_many_cells_as_the_head():
@@ -49,7 +78,7 @@ class _Tags(HTMLParser):
         self.open, self.links = [], []
 
     def handle_starttag(self, tag, attrs):
-        self.links += [value for name, value in attrs if name in ("src", "href")]
+        self.links += [value for name, value in attrs if name == "src" or (name == "href" and tag != "a")]
         if tag not in ("meta", "input"):
             self.open.append(tag)
 
@@ -64,7 +93,6 @@ def test_html_is_closed_escaped_and_needs_no_other_file():
     assert tags.open == []
     assert tags.links == []
     assert "<i>" not in page
-    assert "http" not in page.split("<body>")[1]
 
 
 def test_a_mark_without_meaning_is_an_error():
