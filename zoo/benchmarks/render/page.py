@@ -49,7 +49,7 @@ def page(tables: Sequence[Table]) -> str:
     text = _file("page.html")
     for name, value in values.items():
         text = text.replace(f"{{{{{name}}}}}", value)
-    return text
+    return text + "\n"
 
 
 def _file(name: str) -> str:
