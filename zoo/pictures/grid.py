@@ -5,14 +5,16 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Sequence
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from zoo.files import atomic_path
 
-Pixels = NDArray[np.uint8]
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Pixels: TypeAlias = NDArray[np.uint8]
+
 VISIBLE = 96  # pixels a side that a small image is enlarged to, at least
 LARGEST = 4096  # pixels a side that enlarging never makes a grid exceed
 GAP = 4
@@ -41,9 +43,12 @@ def grid(
         (H, W, C) uint8; three channels if there are words.
 
     Example:
+        >>> import numpy as np
         >>> grid(np.zeros((3, 1, 8, 8), np.uint8), columns=3, scale=2).shape
         (16, 56, 1)
     """
+    import numpy as np  # not at the top: tables draw plots and need no arrays
+
     pixels = np.asarray(images, dtype=np.uint8).transpose(0, 2, 3, 1)  # (N, C, H, W) -> (N, H, W, C)
     count = len(pixels)
     columns = columns or math.ceil(math.sqrt(count))
@@ -89,6 +94,7 @@ def save_picture(path: str | os.PathLike[str], picture: Pixels) -> None:
 
 def _written(sheet: Pixels, words: Sequence[tuple[int, int, str]], width: int) -> Pixels:
     """The sheet with words centred at places, each cut to the width of an image."""
+    import numpy as np
     from PIL import Image, ImageDraw, ImageFont
 
     picture = Image.fromarray(sheet)
