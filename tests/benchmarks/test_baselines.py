@@ -35,7 +35,7 @@ def test_montage_holds_every_pixel_once(photos):
 @pytest.mark.parametrize("bits", [8, 5, 1])
 def test_sizes_are_those_of_real_files(photos, bits):
     codecs = baselines.available() if bits == 8 else [baselines.PNG]
-    found = baselines.measure(photos, bits, 32, {"dataset": "photos"}, codecs)
+    found = baselines.code_images(photos, bits, 32, {"dataset": "photos"}, codecs)
     png = {line.settings["layout"]: line.values for line in found if line.subject == "PNG"}
     assert (png["montage"]["bytes"] < png["tiles"]["bytes"]) or bits == 1
     for line in found:
@@ -50,7 +50,7 @@ def test_sizes_are_those_of_real_files(photos, bits):
 
 
 def test_fewer_bits_cost_less(photos):
-    size = {bits: baselines.measure(photos, bits, 32, {}, [baselines.PNG])[0].values["bytes"] for bits in (8, 5)}
+    size = {bits: baselines.code_images(photos, bits, 32, {}, [baselines.PNG])[0].values["bytes"] for bits in (8, 5)}
     assert size[5] < size[8]
 
 
@@ -62,5 +62,5 @@ def test_a_codec_that_changes_pixels_is_refused(photos):
 
 def test_grey_images_work():
     noise = np.random.default_rng(0).integers(0, 256, (1, 32, 32, 1), dtype=np.uint8)
-    for line in baselines.measure(noise, 8, 32, {}):
+    for line in baselines.code_images(noise, 8, 32, {}):
         assert line.values["bits/dim"] > 8

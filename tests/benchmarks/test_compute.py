@@ -63,7 +63,8 @@ def test_what_cannot_be_counted_says_why(tmp_path):
     assert "not built" in found["a"].problem
     assert "not YAML" in found["b"].problem
     assert "no network" in found["c"].problem
-    table = compute.build([], references.load(), configs=str(tmp_path), workers=1)
+    lines = list(counting.measure(str(tmp_path), workers=1))
+    table = compute.build(lines, references.load())
     assert any("not counted: 3" in note for note in table.notes)
     assert "not counted" in render.render(table, "markdown")
 

@@ -4,11 +4,14 @@ import pytest
 import torch
 from PIL import Image
 
-from zoo.benchmarks.measures.depths import OFFICIAL, free_bits, overlap
-from zoo.benchmarks.measures.small_runs import train
-from zoo.benchmarks.records import read, references
+from zoo.benchmarks.measures import bins, depths
+from zoo.benchmarks.measures import stability as trainings
+from zoo.benchmarks.measures.bins import OFFICIAL
+from zoo.benchmarks.measures.small_runs import LN2, network, train
+from zoo.benchmarks.records import references
 from zoo.benchmarks.render import as_dict
 from zoo.benchmarks.tables import depth, stability
+from zoo.benchmarks.tables.depth import free_bits, overlap
 from zoo.checkpoints import build, save
 from zoo.errors import UserError
 from zoo.likelihood import LogisticMixture
@@ -22,28 +25,26 @@ def values(section, column):
     return [row[index]["value"] for row in section["rows"]]
 
 
-def test_stability_trains_with_and_without_smoothing(tmp_path):
-    saved = tmp_path / "s.jsonl"
-    table = stability.build([], references.load(), measure=True, batch_sizes=[2], save=str(saved), **SHORT)
+def test_stability_trains_with_and_without_smoothing():
+    lines = list(trainings.measure(batch_sizes=[2], **SHORT))
+    table = stability.build(lines, references.load())
     *published, measured = as_dict(table)["sections"]
     assert values(published[0], "skipped, without") == [78.0, 8.0, 3.0]
     assert published[1]["rows"][0][1]["text"] == "diverged"
     assert values(published[2], "skipped, with") == [0.0, 1.0, 0.0, 0.0, 2.0]
     assert values(measured, "skipped, with") == [0.0]
     assert values(measured, "bits/dim, with") != values(measured, "bits/dim, without")
-    assert [line.settings["beta"] for line in read(saved)] == [1.0, stability.LN2]
+    assert [line.settings["beta"] for line in lines] == [1.0, LN2]
 
 
 def test_skipped_updates_are_counted_at_the_threshold():
-    run = train(
-        stability.network(1.0), steps=3, batch_size=2, optimizer="adamax", skip_norm=1e-6, max_consecutive_skips=9
-    )
+    run = train(network(1.0), steps=3, batch_size=2, optimizer="adamax", skip_norm=1e-6, max_consecutive_skips=9)
     assert run.skipped == len(run.norms) == 3
     assert not run.diverged
 
 
 def test_training_that_only_skips_counts_as_diverged():
-    run = train(stability.network(1.0), steps=9, batch_size=2, skip_norm=1e-6, max_consecutive_skips=2)
+    run = train(network(1.0), steps=9, batch_size=2, skip_norm=1e-6, max_consecutive_skips=2)
     assert run.diverged
     assert run.skipped == 2
 
@@ -52,15 +53,15 @@ def test_short_trainings_repeat_exactly_and_leave_the_random_numbers_alone():
     torch.manual_seed(5)
     before = torch.rand(3)
     torch.manual_seed(5)
-    runs = [train(stability.network(1.0), steps=2, batch_size=2) for _ in range(2)]
+    runs = [train(network(1.0), steps=2, batch_size=2) for _ in range(2)]
     assert torch.equal(torch.rand(3), before)
     assert runs[0].norms == runs[1].norms
 
 
 def test_depth_prices_the_same_weights_under_both_kinds_of_bins(tmp_path):
-    saved, picture = tmp_path / "d.jsonl", tmp_path / "d.png"
-    options = {"depths": [5, 8], "batch_size": 2, "save": str(saved), "plot": str(picture), **SHORT}
-    table = depth.build([], references.load(), measure=True, **options)
+    picture = tmp_path / "d.png"
+    lines = list(depths.measure([5, 8], batch_size=2, **SHORT))
+    table = depth.build(lines, references.load(), plot=str(picture))
     measured = as_dict(table)["sections"][-1]
     assert values(measured, "bits") == [5, 8]
     five, eight = zip(values(measured, "unbounded"), values(measured, "unbounded, official bins"), strict=True)
@@ -69,20 +70,19 @@ def test_depth_prices_the_same_weights_under_both_kinds_of_bins(tmp_path):
     assert five[0] == pytest.approx(values(measured, "rate")[0] + values(measured, "distortion")[0])
     with Image.open(picture) as image:
         assert image.size == (900, 460)
-    assert as_dict(depth.build(read(saved), references.load()))["sections"][-1] == measured
 
 
 def test_depth_prices_a_checkpoint(tmp_path):
-    spec = stability.network(stability.LN2, 5)
+    spec = network(LN2, 5)
     path = save(tmp_path / "five.safetensors", spec, build(spec))
-    table = depth.build([], references.load(), checkpoint=str(path), limit=1, save=str(tmp_path / "d.jsonl"))
+    table = depth.build(list(bins.measure(str(path), limit=1)), references.load())
     section = as_dict(table)["sections"][-1]
     assert values(section, "difference")[0] == pytest.approx(free_bits(5), abs=5e-3)
     assert values(section, "checkpoint") == ["five"]
 
 
 def test_plots_need_numbers(tmp_path):
-    with pytest.raises(UserError, match="--measure"):
+    with pytest.raises(UserError, match="zoo measure depth"):
         depth.build([], references.load(), plot=str(tmp_path / "d.png"))
 
 

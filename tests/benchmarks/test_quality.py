@@ -126,7 +126,7 @@ def test_measuring_a_model_gives_a_line_that_can_be_stored_and_shown(tmp_path):
     model = tiny_model()
     real = quality.Images(pictures(24), torch.full((24,), -1))
     fake = quality.drawn_images(model, real.labels, 8, seed=0)
-    line = quality.measure("tiny", model, real, fake, features.load_extractor("pixels"), {"dataset": "noise"})
+    line = quality.score("tiny", model, real, fake, features.load_extractor("pixels"), {"dataset": "noise"})
     assert {"fd_pixels", "rfd_pixels", "fd_pixels_star", "precision", "recall", "psnr", "ssim"} <= line.values.keys()
     records.append(tmp_path / "quality.jsonl", line)
     table = find("quality")(records.read(tmp_path / "quality.jsonl"), load_references())
@@ -153,7 +153,7 @@ def test_samples_in_the_wrong_layout_are_refused(tmp_path):
 def test_a_first_stage_alone_is_measured_by_its_reconstructions():
     stage = KLAutoencoder(width=32, width_mult=[1, 1], blocks=1, middle_attention=False)
     real = quality.Images(pictures(8), torch.full((8,), -1))
-    line = quality.measure("stage", stage, real, None, features.load_extractor("pixels"), {})
+    line = quality.score("stage", stage, real, None, features.load_extractor("pixels"), {})
     assert line.values.keys() >= {"rfd_pixels", "psnr"}
     assert "fd_pixels" not in line.values
 

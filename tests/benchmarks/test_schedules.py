@@ -2,11 +2,11 @@ import pytest
 from PIL import Image
 
 from zoo.benchmarks import records, render
+from zoo.benchmarks.measures.schedules import measure
 from zoo.benchmarks.records import references
 from zoo.benchmarks.tables.schedules import build
 from zoo.checkpoints import build as build_network
 from zoo.checkpoints import save
-from zoo.errors import UserError
 
 SPEC = {
     "class_path": "zoo.models.VDM",
@@ -21,18 +21,13 @@ SPEC = {
 def test_checkpoint_is_measured_recorded_and_plotted(tmp_path):
     checkpoint = save(tmp_path / "tiny.safetensors", SPEC, build_network(SPEC))
     target, plot = tmp_path / "records.jsonl", tmp_path / "plot.png"
-    table = build([], references.load(), checkpoint=str(checkpoint), images=2, save=str(target), plot=str(plot))
-    (line,) = records.read(target)
+    (line,) = measure(str(checkpoint), images=2, plot=str(plot))
+    records.append(target, line)
+    table = build(records.read(target), references.load())
     assert line.values["ratio"] == 1.0  # its own schedule is the linear one
     assert line.values["gamma_0"] == pytest.approx(-13.3)
     with Image.open(plot) as picture:
         assert picture.width > 600
     for form in render.FORMATS:
         assert "tiny" in render.render(table, form)
-    again = build([line], references.load())
-    assert len(again.sections) == len(table.sections) == 2
-
-
-def test_plot_of_nothing_is_refused(tmp_path):
-    with pytest.raises(UserError, match="--checkpoint"):
-        build([], references.load(), plot=str(tmp_path / "p.png"))
+    assert len(table.sections) == 2

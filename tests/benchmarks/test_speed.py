@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from zoo.benchmarks.tables.speed import build, matmul_peak
+from zoo.benchmarks.measures.speed import matmul_peak, measure
+from zoo.benchmarks.tables.speed import build
 from zoo.checkpoints import save
 from zoo.errors import UserError
 from zoo.models.vdvae import VDVAE, DecoderStage, EncoderStage
@@ -30,9 +31,10 @@ def checkpoint(tmp_path):
 
 def test_rows_hold_images_per_second_flops_and_their_share_of_the_peak(checkpoint):
     threads = torch.get_num_threads()
-    table = build([], None, model=checkpoint, batch_size=2, threads=1, repeats=1)
+    table = build(list(measure(checkpoint, batch_size=2, threads=1, repeats=1)), None)
     assert torch.get_num_threads() == threads
     [section] = table.sections
+    assert section.title.startswith("tiny: VDVAE")
     assert [(row[0].value, row[1].value) for row in section.rows] == [
         ("evaluation", "contiguous"),
         ("training", "contiguous"),
@@ -57,9 +59,9 @@ def test_the_peak_is_that_of_a_real_matrix_product():
 
 def test_errors_name_the_option(tmp_path):
     with pytest.raises(UserError, match="no such configuration file"):
-        build([], None, model=str(tmp_path / "missing.yaml"))
+        list(measure(str(tmp_path / "missing.yaml")))
     (tmp_path / "empty.yaml").write_text("data: {}\n")
     with pytest.raises(UserError, match="describes 0 networks"):
-        build([], None, model=str(tmp_path / "empty.yaml"))
+        list(measure(str(tmp_path / "empty.yaml")))
     with pytest.raises(UserError, match="--threads 0"):
-        build([], None, model="any", threads=0)
+        list(measure("any", threads=0))

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from zoo.benchmarks.tables import speed_data
+from zoo.benchmarks.measures import speed_data
+from zoo.benchmarks.tables.speed_data import build
 from zoo.errors import UserError
 
 
@@ -13,7 +14,7 @@ def few(monkeypatch):
 
 
 def test_both_sizes_are_measured_and_whole_batches_keep_up_with_memmap():
-    table = speed_data.build([], None, sizes=[32, 256], repeats=5, workers=0)
+    table = build(list(speed_data.measure([32, 256], repeats=5, workers=0)), None)
     for section, least in zip(table.sections, (0.5, 0.8), strict=True):
         rows = {row[0].text: row for row in section.rows}
         assert all(row[1].value > 0 for row in section.rows)
@@ -29,11 +30,14 @@ def test_generated_images_are_the_same_in_both_files(tmp_path):
 
 def test_unknown_sizes_are_refused():
     with pytest.raises(UserError, match="expected some of"):
-        speed_data.build([], None, sizes=[33])
+        list(speed_data.measure([33]))
 
 
-def test_reached_by_a_flag_of_the_speed_table(capsys):
+def test_a_flag_of_the_speed_table_leads_to_the_one_of_data(capsys, tmp_path):
     from zoo.cli.main import main
 
-    assert main(["bench", "--table", "speed_data", "--sizes", "[32]", "--repeats", "1", "--workers", "0"]) == 0
+    place = ["--records", str(tmp_path)]
+    assert main(["measure", "speed_data", "--sizes", "[32]", "--repeats", "1", "--workers", "0", *place]) == 0
+    capsys.readouterr()
+    assert main(["bench", "--table", "speed_data", *place]) == 0
     assert "np.memmap" in capsys.readouterr().out

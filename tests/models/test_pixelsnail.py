@@ -8,8 +8,9 @@ import pytest
 import torch
 from torch.nn import functional as F  # noqa: N812
 
+from zoo.benchmarks.measures.walking import sampling_speed
 from zoo.likelihood import Known, SamplePrior, from_levels, to_levels
-from zoo.models.pixelsnail import CodePrior, PixelSNAIL, SnailConfig, sampling_speed
+from zoo.models.pixelsnail import CodePrior, PixelSNAIL, SnailConfig
 
 TINY = SnailConfig(channels=16, residual_channels=8, blocks=2, layers_per_block=2, heads=2, kernel_size=3, gate_gain=1)
 OPTIONS: dict[str, dict[str, Any]] = {

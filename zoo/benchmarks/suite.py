@@ -172,7 +172,7 @@ def _classical(folder: Folder) -> list[Measurement]:
     from zoo.data import open_split
 
     with counting("classical codecs", total=2 * len(baselines.available())) as step:
-        found = baselines.measure_photos(progress=lambda _: step(1))
+        found = list(baselines.measure_photos(progress=lambda _: step(1)))
     target = folder.records / "classical.jsonl"
     target.unlink(missing_ok=True)
     for line in found:

@@ -1,6 +1,7 @@
 """`zoo bench`: tables of published beside measured numbers, and the demo that produces the measured ones."""
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,6 +24,7 @@ def bench(*rest: str, table: str | None = None, suite: str | None = None) -> int
     if table is not None:
         from zoo.benchmarks import tables
 
+        _refuse_measuring(table, rest)
         build = tables.find(table)
         return call(show, [f"--table={table}", *rest], f"bench --table {table}", build, {"records", "references"})
     if suite is not None:
@@ -35,6 +37,20 @@ def bench(*rest: str, table: str | None = None, suite: str | None = None) -> int
         raise UserError("zoo bench: give --table NAME or --suite demo; `zoo bench --help` lists the tables")
     print(_overview())
     return 0
+
+
+MEASURING = {"measure", "checkpoint", "checkpoints", "samples", "model", "models", "priors", "save"}
+"""Options that tables had while they measured."""
+
+
+def _refuse_measuring(table: str, words: Sequence[str]) -> None:
+    """Name the command that measures, where an option of earlier versions asks a table to."""
+    for word in words:
+        if word.startswith("--") and word[2:].partition("=")[0] in MEASURING:
+            raise UserError(
+                f"zoo bench --table {table} {word}: tables only show records; "
+                "`zoo measure QUESTION CKPT` makes them (`zoo measure --help` lists the questions)"
+            )
 
 
 def show(

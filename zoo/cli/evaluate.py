@@ -1,7 +1,6 @@
 """`zoo validate`, `zoo test` and `zoo predict`: price a checkpoint on a split, on any number of processes."""
 
 import json
-from pathlib import Path
 from typing import Any
 
 
@@ -50,13 +49,15 @@ def price(
         passes: posterior draws averaged per image.
         importance_samples: K > 1: importance-weighted bound of K draws.
         estimator: one of the model's own estimators, such as steps-250 or ode of VDM.
-        records: folder the record is appended in.
+        records: folder the record goes to, or one file (.jsonl).
         note: remark kept in the record.
     """
     from zoo.benchmarks import records as store_of_records
     from zoo.benchmarks.measures.evaluator import Evaluation, Settings, describe_split
+    from zoo.cli.measure import summary
     from zoo.cli.pricing import Pricing, open_subject
 
+    store_of_records.try_place(records)
     subject = open_subject("test", checkpoint or ckpt_path, options, config)
     cli = subject.cli
     settings = Settings(passes, importance_samples, int(cli.config.seed_everything), estimator)
@@ -78,19 +79,10 @@ def price(
         note="; ".join(note for note in notes if note),
     )
     if cli.trainer.is_global_zero:
-        target = Path(records) / f"{subject.name}.jsonl"
+        target = store_of_records.place(records, record)
+        print(summary(record), flush=True)
         store_of_records.append(target, record)
-        _show(record, target)
-
-
-def _show(record: Any, target: Path) -> None:
-    unit = "bits/dim" if record.priced == "pixels" else "bits/code"
-    print(
-        f"{record.config}: {record.bits_per_dim:.4f} +- {record.standard_error:.4f} {unit} "
-        f"(rate {record.rate:.4f}, distortion {record.distortion:.4f}; {record.bits} bits, {record.bins}, "
-        f"{record.estimator}) over {record.images} images of {record.dataset}/{record.split}"
-    )
-    print(f"record appended to {target}")
+        print(f"record appended to {target}")
 
 
 def predict(

@@ -35,6 +35,7 @@ COMMANDS: dict[str, Command] = {
     "test": Command("zoo.cli.evaluate:price", "price every image of a split once and append a record"),
     "predict": Command("zoo.cli.evaluate:predict", "write the price of each image to a file"),
     "bench": Command("zoo.cli.bench:bench", "tables of published beside measured numbers; the demo"),
+    "measure": Command("zoo.cli.measure:measure", "answer a question about a checkpoint and append a record"),
     "sample": Command("zoo.cli.sample:sample", "draw images from a model"),
     "reconstruct": Command("zoo.cli.reconstruct:reconstruct", "keep some latents of an image, draw the others"),
     "interpolate": Command("zoo.cli.interpolate:interpolate", "walk between two images through latent space"),

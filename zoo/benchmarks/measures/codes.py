@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import math
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,28 @@ import torch
 from zoo.benchmarks.records import Measurement, stamp
 from zoo.errors import UserError
 
-TABLE = "codes"
-
 
 def measure(
+    checkpoint: str,
+    splits: list[str] = ["train", "test"],  # noqa: B006 (shown in the help, never changed)
+    dataset: str | None = None,
+    limit: int | None = None,
+    batch_size: int = 32,
+) -> Iterator[Measurement]:
+    """Negative log-likelihood of each level's prior and squared error of the decoder, train and held out.
+
+    Args:
+        checkpoint: of a `VQVAE2` or a `LatentVAE`: path, run folder or shipped name.
+        splits: parts of the data set, one record each.
+        dataset: null = the data the model was trained on.
+        limit: only the first so many images.
+        batch_size: images priced at once.
+    """
+    for split in splits:
+        yield price_codes(checkpoint, split, dataset, limit, batch_size)
+
+
+def price_codes(
     checkpoint: str | Path, split: str, dataset: str | None = None, limit: int | None = None, batch_size: int = 32
 ) -> Measurement:
     """Price the codes of every image of a split under a model's priors.
@@ -68,7 +87,7 @@ def measure(
     }
     name = Path(checkpoint).parent.name if Path(checkpoint).is_file() else Path(checkpoint).name
     seconds = time.perf_counter() - start
-    return Measurement(table=TABLE, subject=name, settings=settings, values=values, seconds=seconds, **stamp())
+    return Measurement(table="codes", subject=name, settings=settings, values=values, seconds=seconds, **stamp())
 
 
 def _values(network: Any, nats: dict[str, float], squared: float, images: int) -> dict[str, float]:

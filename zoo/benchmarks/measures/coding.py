@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
 from torch import Tensor
 
-from zoo.benchmarks import records as store
 from zoo.benchmarks.measures.evaluator import Evaluation, Settings, evaluate
-from zoo.benchmarks.records import Line
-from zoo.checkpoints.store import Loaded, load
+from zoo.benchmarks.records import Record
+from zoo.checkpoints.store import Loaded, experiment_name, load
 from zoo.data import open_split
-from zoo.errors import UserError, closest
+from zoo.errors import UserError
 from zoo.likelihood import AncestralModel
 
 ENDLESS = 1 << 20  # tiles
@@ -71,39 +69,29 @@ def estimate(network: AncestralModel, tiles: Tensor, steps: int = 0) -> float:
     return evaluation.summary().bits_per_dim
 
 
-def measure_shipped(only: str, tiles: int, steps: int, folder: str) -> list[Line]:
-    """Price and code the bundled test photographs with every shipped checkpoint; append the records.
+def measure(checkpoint: str, dataset: str = "photos", tiles: int = 0, steps: int = 50) -> Iterator[Record]:
+    """Price the test split with a checkpoint, code it into real files, and decode them again.
 
     Args:
-        only: checkpoints whose name contains this.
+        checkpoint: path or shipped name.
+        dataset: whose test split is priced and coded.
         tiles: code only the first so many; 0 = all.
-        steps: of models that have the choice.
-        folder: where the records go.
-    """
-    from zoo.benchmarks.measures.baselines import measure_photos
-    from zoo.checkpoints.store import names
+        steps: steps of a model that has the choice (VDM).
 
-    chosen = [name for name in names() if only in name]
-    if not chosen:
-        raise UserError(f"--only {only}: no shipped checkpoint has that in its name; {closest(only, names())}")
-    found: list[Line] = []
-    for name in chosen:
-        loaded = load(name)
-        network: Any = loaded.network
-        if network.priced != "pixels":
-            continue
-        loader = open_split("photos", "test", network.image_shape, loaded.data)
-        record = evaluate(network, loader, config=name, **loaded.described)
-        count = min(tiles or record.images, record.images)
-        x, _ = loader.first(count)
-        try:
-            record = dataclasses.replace(record, **code_tiles(loaded, x, steps))
-        except UserError as error:
-            record = dataclasses.replace(record, note=f"{name}: not coded, {error}")
-        store.append(Path(folder) / f"{name}.jsonl", record)
-        print(f"{name}: estimate {record.coded_estimate}, coded {record.coded_net}", file=sys.stderr)
-        found.append(record)
-    for line in measure_photos():
-        store.append(Path(folder) / "classical.jsonl", line)
-        found.append(line)
-    return found
+    Raises:
+        UserError: the model prices codes, not pixels.
+    """
+    loaded = load(checkpoint)
+    network: Any = loaded.network
+    if network.priced != "pixels":
+        raise UserError(f"{checkpoint}: prices codes, not pixels, and writes no files; `zoo measure codes` prices it")
+    name = experiment_name(loaded.path)
+    loader = open_split(dataset, "test", network.image_shape, loaded.data)
+    record = evaluate(network, loader, config=name, **loaded.described)
+    count = min(tiles or record.images, record.images)
+    x, _ = loader.first(count)
+    try:
+        record = dataclasses.replace(record, **code_tiles(loaded, x, steps))
+    except UserError as error:
+        record = dataclasses.replace(record, note=f"{name}: not coded, {error}")
+    yield record

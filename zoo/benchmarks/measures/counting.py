@@ -14,15 +14,13 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
+from zoo.benchmarks.records import Measurement, stamp
 from zoo.checkpoints.store import Spec, build
 from zoo.errors import UserError
 from zoo.likelihood import LikelihoodModel
 
 RECOMPUTING = ("checkpoint_activations", "checkpointing", "recompute")
 """Arguments that trade memory for a second forward pass; switched off, so that every row counts the same thing."""
-
-BYTES_PER_PARAMETER = 20
-"""float32 weight, gradient, two moments of Adam or Adamax, averaged weight."""
 
 
 @dataclass(frozen=True)
@@ -226,3 +224,47 @@ def count_folder(folder: str | Path, pattern: str = "", workers: int | None = No
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, mp_context=context) as pool:
         return [count for counts in pool.map(count_file, files) for count in counts]
+
+
+def measure(source: str = "configs", only: str = "", workers: int = 0) -> Iterator[Measurement]:
+    """Parameters, FLOPs and saved activations of every network of a configuration file or a folder of them.
+
+    Args:
+        source: configuration file, or folder of such files.
+        only: count only files whose name contains this.
+        workers: processes to count with; 0 = one per core.
+    """
+    counts = count_file(Path(source)) if Path(source).is_file() else count_folder(source, only, workers or None)
+    for count in counts:
+        found = {"parameters": count.parameters, "forward FLOP": count.forward, "backward FLOP": count.backward}
+        found["saved bytes"] = count.saved
+        settings = {"stage": count.stage, "model": count.model, "shape": "x".join(map(str, count.shape))}
+        yield Measurement(
+            table="compute",
+            subject=count.config,
+            settings={**settings, "bits": count.bits, "problem": count.problem},
+            values={name: value for name, value in found.items() if value is not None and value >= 0},
+            **stamp(),
+        )
+
+
+def is_configuration(source: str) -> bool:
+    """Whether a word names a configuration file and not a checkpoint."""
+    return source.endswith((".yaml", ".yml"))
+
+
+def configured_networks(source: str) -> list[tuple[str, Spec]]:
+    """Stage and spec of every network that a configuration file trains.
+
+    Raises:
+        UserError: there is no such file, or it is not YAML.
+    """
+    import yaml
+
+    path = Path(source)
+    if not path.is_file():
+        raise UserError(f"{source}: no such configuration file")
+    try:
+        return list(networks_of(yaml.safe_load(path.read_text(encoding="utf-8")) or {}))
+    except yaml.YAMLError as error:
+        raise UserError(f"{source}: not YAML ({str(error).splitlines()[0]})") from error

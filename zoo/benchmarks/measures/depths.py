@@ -2,43 +2,20 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
-from zoo.benchmarks import records as store
+from zoo.benchmarks.measures.bins import BOUNDED, line
 from zoo.benchmarks.records import Measurement, Record
 from zoo.errors import UserError
 from zoo.likelihood.levels import Bins
 
-OFFICIAL: dict[str, Bins] = {"EfficientVDVAE": "efficient_vdvae", "VDVAE": "vdvae"}
-"""Class name -> the bins under which its official code prices."""
-
-BOUNDED = -7.0
+ALL_DEPTHS = [1, 2, 3, 4, 5, 6, 7, 8]
 
 
 def unbounded(bits: int) -> float:
     """The published lower limit of the mixture's log scale where it is not meant to bound (section 6)."""
     return -250.0 if bits == 8 else -14.0
-
-
-def overlap(bits: int) -> float:
-    """How much wider the official bins are than the spacing of the levels.
-
-    Half-width 1 / (2^bits - 1) against a spacing of 2^(8 - bits) / 127.5.
-
-    Example:
-        >>> round(overlap(5), 4), overlap(8)
-        (1.0282, 1.0)
-    """
-    return 255.0 / (256 - 2 ** (8 - bits))
-
-
-def free_bits(bits: int) -> float:
-    """Bits per dimension that overlap gives away to a distribution much wider than a bin: log2 of `overlap`."""
-    return math.log2(overlap(bits))
 
 
 @dataclass(frozen=True)
@@ -56,16 +33,31 @@ VARIANTS = (
 )
 
 
-def train_all(
-    depths: Sequence[int], *, dataset: str, steps: int, batch_size: int, lr: float, seed: int, limit: int | None
+def measure(
+    depths: list[int] = ALL_DEPTHS,
+    dataset: str = "photos",
+    steps: int = 250,
+    batch_size: int = 8,
+    lr: float = 4e-3,
+    seed: int = 0,
+    limit: int | None = None,
 ) -> Iterator[Measurement]:
-    """Train the small network at every depth in every variant and price it under both kinds of bins."""
-    from zoo.benchmarks.measures.small_runs import price, train
-    from zoo.benchmarks.tables.stability import LN2, network
+    """Train a small network at every depth, bounded and unbounded, and price it under both kinds of bins.
+
+    Args:
+        depths: bit depths.
+        dataset: what to train and price on.
+        steps: optimiser steps of each training.
+        batch_size: images per step.
+        lr: peak learning rate.
+        seed: of weights, data order and noise.
+        limit: price at most this many images of the test file.
+    """
+    from zoo.benchmarks.measures.small_runs import LN2, network, price, train
 
     for bits in depths:
         for variant in VARIANTS:
-            if variant.trained_with != "normalised" and overlap(bits) == 1.0:
+            if variant.trained_with != "normalised" and bits == 8:
                 continue  # the two kinds of bins are the same
             floor = BOUNDED if variant.limit == "bounded" else unbounded(bits)
             spec = network(LN2, bits, min_log_scale=floor, bins=variant.trained_with)
@@ -88,52 +80,4 @@ def train_all(
             settings |= {"limit": variant.limit, "trained_with": variant.trained_with}
             if found[0] is None:
                 raise UserError(f"depth {bits}, {variant.limit}: the training diverged; lower --lr")
-            yield line("Efficient-VDVAE, 7 layers", found[0], found[1], settings, run.seconds)
-
-
-def price_checkpoint(checkpoint: str, *, dataset: str, seed: int, limit: int | None) -> Measurement:
-    """Price the same weights under meeting bins and under those of the official code.
-
-    Raises:
-        UserError: the model has no official bins.
-    """
-    from zoo.benchmarks.measures.evaluator import Settings, evaluate
-    from zoo.checkpoints import load
-    from zoo.data import open_split
-
-    loaded = load(checkpoint)
-    name = type(loaded.network).__name__
-    if name not in OFFICIAL:
-        raise UserError(f"{checkpoint}: {name} has one bins only; give a VDVAE or Efficient-VDVAE checkpoint")
-    found = []
-    for bins in ("normalised", OFFICIAL[name]):
-        loaded.network.bins = bins
-        loader = open_split(dataset, "test", loaded.network.image_shape, loaded.data, limit)
-        found.append(evaluate(loaded.network, loader, Settings(seed=seed), spec=loaded.spec))
-    limit_name = "bounded" if loaded.spec["init_args"].get("min_log_scale", BOUNDED) >= BOUNDED else "unbounded"
-    settings = {"limit": limit_name, "trained_with": "as it was", "seed": seed, "weights": loaded.digest}
-    return line(Path(loaded.path).stem, found[0], found[1], settings, found[0].seconds + found[1].seconds)
-
-
-def line(
-    subject: str, meeting: Record, official: Record | None, settings: dict[str, Any], seconds: float
-) -> Measurement:
-    """Both prices of the same weights as a stored line."""
-    values = {
-        "bits_per_dim": meeting.bits_per_dim,
-        "standard_error": meeting.standard_error,
-        "rate": meeting.rate,
-        "distortion": meeting.distortion,
-        "images": meeting.images,
-    }
-    if official is not None:
-        values |= {"official_bits_per_dim": official.bits_per_dim, "official_distortion": official.distortion}
-    where = {"dataset": meeting.dataset, "dataset_digest": meeting.dataset_digest, "split": meeting.split}
-    return Measurement(
-        table="depth",
-        subject=subject,
-        settings={"bits": meeting.bits, **settings, **where},
-        values=values,
-        seconds=round(seconds, 3),
-        **store.stamp(),
-    )
+            yield line("depth", "Efficient-VDVAE, 7 layers", found[0], found[1], settings, run.seconds)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterator, Mapping
 
 import torch
 from torch import Tensor
@@ -72,23 +71,22 @@ def mean_kl(model: AncestralModel, loader: EvaluationLoader, seed: int = 0) -> d
 
 
 def measure(
-    checkpoint: str | Path,
-    *,
+    checkpoint: str,
     dataset: str = "photos",
-    statistics_split: str = "train",
+    statistics: str = "train",
     split: str = "test",
-    percent: Sequence[float] = PERCENT,
+    percent: list[float] = list(PERCENT),  # noqa: B006 (shown in the help, never changed)
     granularity: Granularity = "dimension",
     seed: int = 0,
     batch_size: int = 32,
     limit: int | None = None,
-) -> list[Measurement]:
-    """Prune a checkpoint to several shares and price a split with each.
+) -> Iterator[Measurement]:
+    """Prune a checkpoint to several shares of its posteriors and price a split with each.
 
     Args:
         checkpoint: path or shipped name.
         dataset: name or path, as `zoo fit` takes it.
-        statistics_split: split whose mean KL decides what is kept (the official code takes training images).
+        statistics: split whose mean KL decides what is kept (the official code takes training images).
         split: split that is priced.
         percent: shares of posteriors kept.
         granularity: prune single latent dimensions, or whole channels as the official code does.
@@ -102,11 +100,10 @@ def measure(
     network = loaded.network
     if not isinstance(network, AncestralModel):
         raise UserError(f"{checkpoint}: {type(network).__name__} has no latents to prune; give a hierarchical VAE")
-    loader = open_split(dataset, statistics_split, network.image_shape, loaded.data, limit, batch_size)
+    loader = open_split(dataset, statistics, network.image_shape, loaded.data, limit, batch_size)
     means = mean_kl(network, loader, seed)
     shapes = {name: tuple(mean.shape) for name, mean in means.items()}
     entries = channel_means(means) if granularity == "channel" else means
-    lines = []
     for share in sorted(percent):
         keep = keep_share(entries, share / 100.0)
         loader = open_split(dataset, split, network.image_shape, loaded.data, limit, batch_size)
@@ -116,11 +113,10 @@ def measure(
         except UserError as error:  # draws from the prior of a small network may overflow; other shares are still good
             print(f"{share:g} % kept: no number, {error}", file=sys.stderr)
             continue
-        settings = {"percent": float(share), "statistics": statistics_split, "granularity": granularity}
+        settings = {"percent": float(share), "statistics": statistics, "granularity": granularity}
         kept = kept_dimensions(keep, shapes)
         total = sum(mean.numel() for mean in means.values())
-        lines.append(_line(record, loaded.digest, settings, kept, total))
-    return lines
+        yield _line(record, loaded.digest, settings, kept, total)
 
 
 def _line(record: Record, weights: str, settings: Mapping[str, str | float], kept: int, total: int) -> Measurement:

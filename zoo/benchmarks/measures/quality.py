@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,10 +15,9 @@ from torch import Tensor
 from zoo.benchmarks.measures import metrics
 from zoo.benchmarks.measures.metrics import Classifier, Extractor
 from zoo.benchmarks.records import Measurement, stamp
+from zoo.data import open_split
 from zoo.errors import UserError
 from zoo.likelihood import FirstStage, LikelihoodModel
-
-TABLE = "quality"
 
 
 @dataclass(frozen=True)
@@ -117,6 +117,71 @@ def class_scores(train: Images, test: Images, epochs: int, seed: int = 0) -> dic
 
 
 def measure(
+    checkpoint: str | None = None,
+    samples: list[Path] = [],  # noqa: B006 (shown in the help, never changed)
+    dataset: str = "photos",
+    split: str = "test",
+    extractor: str = "inception",
+    count: int = 1000,
+    size: int | None = None,
+    batch_size: int = 32,
+    temperature: float = 1.0,
+    guidance_mean: float = 0.0,
+    guidance_std: float = 0.0,
+    cas_epochs: int = 0,
+    seed: int = 0,
+) -> Iterator[Measurement]:
+    """FID, precision and recall, Inception Score, reconstruction FID and FID*, classification accuracy score.
+
+    Args:
+        checkpoint: as many samples as real images are drawn from it, and reconstructions made where it can.
+        samples: files of samples to measure as well, npz as the ADM evaluator reads it.
+        dataset: prepared data set with the real images.
+        split: of the data set.
+        extractor: feature network: inception (downloaded when first used), vgg16, digits, pixels or a TorchScript file.
+        count: real images, and samples drawn.
+        size: side of the images, for a first stage alone, which has none; null = the model's own.
+        batch_size: samples drawn at once.
+        temperature: of the samples.
+        guidance_mean: strength of guidance of the means, for class-conditional latent VAEs.
+        guidance_std: strength of guidance of the standard deviations.
+        cas_epochs: passes over the samples for the classification accuracy score; 0 leaves it out.
+        seed: of the samples.
+    """
+    from zoo.benchmarks.measures.metrics import load_extractor
+
+    network = load_extractor(extractor)
+    options = {"temperature": temperature}
+    options |= {"guidance_mean": guidance_mean} if guidance_mean else {}
+    options |= {"guidance_std": guidance_std} if guidance_std else {}
+    if checkpoint is not None:
+        model, real = _model_and_images(checkpoint, dataset, split, count, size)
+        draws = isinstance(model, LikelihoodModel)
+        fake = drawn_images(model, real.labels, batch_size, seed, **options) if draws else None
+        named = {"dataset": dataset, "split": split, "seed": seed, **options, "resolution": real.pixels.shape[-1]}
+        yield score(checkpoint, model, real, fake, network, named, cas_epochs)
+    for path in samples:
+        fake = stored_images(path)
+        real = Images(*open_split(dataset, split, fake.pixels.shape[1:]).first(count))
+        named = {"dataset": dataset, "split": split, "resolution": fake.pixels.shape[-1]}
+        yield score(path.stem, None, real, fake, network, named, cas_epochs)
+
+
+def _model_and_images(
+    checkpoint: str, dataset: str, split: str, count: int, size: int | None
+) -> tuple[LikelihoodModel | FirstStage, Images]:
+    """A checkpoint, and real images of its size; a first stage alone makes reconstructions only, of any size."""
+    from zoo.checkpoints import load
+
+    loaded = load(checkpoint)
+    model: Any = loaded.network
+    draws = isinstance(model, LikelihoodModel)
+    shape = (3, size, size) if size else model.image_shape if draws else (3, 0, 0)
+    loader = open_split(dataset, split, shape, loaded.data, whole=not draws and not size)
+    return model, Images(*loader.first(count))
+
+
+def score(
     subject: str,
     network: LikelihoodModel | FirstStage | None,
     real: Images,
@@ -147,4 +212,6 @@ def measure(
         scores |= class_scores(fake, real, cas_epochs)
     known = {"extractor": extractor.name, "real": len(real), "samples": 0 if fake is None else len(fake), **settings}
     seconds = time.perf_counter() - start
-    return Measurement(table=TABLE, subject=subject, settings=known, values=scores, **{**stamp(), "seconds": seconds})
+    return Measurement(
+        table="quality", subject=subject, settings=known, values=scores, **{**stamp(), "seconds": seconds}
+    )

@@ -3,11 +3,44 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import torch
 
+from zoo.benchmarks.records import Measurement, stamp
+from zoo.errors import UserError
 from zoo.likelihood import LikelihoodModel
+
+
+def measure(checkpoint: str, images: int = 16, batch_size: int = 16, steps: int = 250) -> Iterator[Measurement]:
+    """Seconds per 1000 images drawn.
+
+    Args:
+        checkpoint: path or shipped name.
+        images: drawn and timed.
+        batch_size: images drawn at once.
+        steps: steps of a diffusion model.
+    """
+    from zoo.checkpoints import load
+
+    if min(images, batch_size, steps) < 1:
+        raise UserError("--images, --batch_size and --steps: expected at least 1")
+    loaded = load(checkpoint)
+    network: Any = loaded.network
+    chosen = {}
+    if network.steps is not None:
+        network.steps = chosen["steps"] = steps
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        seconds = seconds_per_thousand(network, images, batch_size)
+    size = "x".join(map(str, network.image_shape[1:]))
+    settings = {"model": type(network).__name__, "size": size, "images": images, "batch_size": batch_size}
+    settings |= {"weights": loaded.digest, "threads": torch.get_num_threads()} | chosen
+    values = {"seconds per 1000 images": seconds}
+    subject = Path(checkpoint).stem
+    yield Measurement(table="speed_sampling", subject=subject, settings=settings, values=values, **stamp())
 
 
 def seconds_per_thousand(

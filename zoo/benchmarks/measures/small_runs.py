@@ -21,6 +21,9 @@ from zoo.errors import UserError
 from zoo.likelihood import LikelihoodModel
 from zoo.training.module import LitLikelihood
 
+LN2 = 0.6931472
+"""Gradient smoothing of Hazami et al. (2022): softplus with this beta; 1 is none."""
+
 
 class GradientNorms(pl.Callback):
     """Keeps the gradient norm of every step, before clipping."""
@@ -50,6 +53,31 @@ class Run:
     skipped: int
     diverged: bool
     seconds: float
+
+
+def network(beta: float, bits: int = 8, **options: Any) -> dict[str, Any]:
+    """Spec of the small network the short trainings use: 7 stochastic layers, 32x32.
+
+    Args:
+        beta: gradient smoothing of latents and output, 1 = none.
+        bits: depth it prices.
+        options: further arguments of `EfficientVDVAE`.
+    """
+    up = [
+        {"width": 16, "blocks": [1], "ratio": 0.5, "stride": 2},
+        {"width": 32, "blocks": [1], "ratio": 0.5, "stride": 2},
+        {"width": 48, "blocks": [1], "ratio": 0.5, "stride": 2},
+        {"width": 48, "blocks": [1], "ratio": 0.5},
+    ]
+    down = [
+        {"width": 48, "blocks": [1], "ratio": 0.5, "latents": 8},
+        {"width": 48, "blocks": [2], "ratio": 0.5, "latents": 8, "stride": 2},
+        {"width": 32, "blocks": [3], "ratio": 0.5, "latents": 8, "stride": 2},
+        {"width": 16, "blocks": [1], "ratio": 0.5, "latents": 4, "stride": 2},
+    ]
+    arguments = {"image_shape": [3, 32, 32], "bits": bits, "bottom_up": up, "top_down": down, "mixtures": 3}
+    arguments |= {"latent_beta": beta, "output_beta": beta, "schedule": {"steps": 200, "balance_steps": 200}}
+    return {"class_path": "zoo.models.EfficientVDVAE", "init_args": {**arguments, **options}}
 
 
 def train(

@@ -1,19 +1,8 @@
 """Measured numbers (`record`) and published ones (`references`), and the files of both that ship with the package."""
 
-from zoo.benchmarks.records.record import (
-    LOCAL,
-    PACKAGED,
-    SCHEMA,
-    Line,
-    Measurement,
-    Record,
-    append,
-    collect,
-    latest,
-    of_kind,
-    read,
-    stamp,
-)
+from zoo.benchmarks.records.files import LOCAL, PACKAGED, SCHEMA, append, collect, place, read, try_place
+from zoo.benchmarks.records.provenance import stamp
+from zoo.benchmarks.records.record import Line, Measurement, Record, about, latest, of_kind
 
 __all__ = [
     "LOCAL",
@@ -22,10 +11,13 @@ __all__ = [
     "Line",
     "Measurement",
     "Record",
+    "about",
     "append",
     "collect",
     "latest",
     "of_kind",
+    "place",
     "read",
     "stamp",
+    "try_place",
 ]

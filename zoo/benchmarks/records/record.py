@@ -1,29 +1,10 @@
-"""Measured numbers: one frozen record each, kept as append-only JSON lines.
-
-A record carries what is needed to repeat the number. A file of records is only ever appended to, one line in one write
-under a lock, and every line is checked when it is read: a table is never built from a line that is not understood.
-"""
+"""Measured numbers: one frozen record each, carrying what is needed to repeat the number."""
 
 from __future__ import annotations
 
-import dataclasses
-import datetime
-import fcntl
-import json
-import math
-import os
-import types
-import typing
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar
-
-from zoo.errors import UserError, closest
-
-SCHEMA = 1
-PACKAGED = Path(__file__).with_name("shipped")
-LOCAL = Path("records")
 
 Bins = Literal["normalised", "vdvae", "efficient_vdvae"]
 Estimator = Literal["bound", "importance", "exact"]
@@ -157,80 +138,17 @@ class Measurement(Line):
     values: Mapping[str, float]
 
 
-KINDS: dict[str, type[Line]] = {Record.kind: Record, Measurement.kind: Measurement}
 AnyLine = TypeVar("AnyLine", bound=Line)
-
-
-def append(path: str | os.PathLike[str], line: Line) -> None:
-    """Add a line to a file of records.
-
-    The file is locked for the time of the write and the line goes out in one call, so that processes may append to one
-    file at the same time; if the write fails, the file gets its old length back.
-
-    Raises:
-        UserError: the values are impossible, or the file ends in the middle of a line.
-    """
-    target = Path(path)
-    problem = _problem(type(line), dataclasses.asdict(line)) or line.check()
-    if problem:
-        raise UserError(f"{target}: record not written, {problem}")
-    payload = {"schema": SCHEMA, "kind": line.kind, **dataclasses.asdict(line)}
-    text = (json.dumps(payload, ensure_ascii=False, allow_nan=False) + "\n").encode()
-    target.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(target, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        size = os.fstat(descriptor).st_size
-        if size and os.pread(descriptor, 1, size - 1) != b"\n":
-            raise UserError(f"{target}: its last line has no end; remove that line, then repeat the command")
-        try:
-            if os.write(descriptor, text) != len(text):
-                raise OSError(f"{target}: disk full?")
-            os.fsync(descriptor)
-        except OSError:
-            os.ftruncate(descriptor, size)
-            raise
-    finally:
-        os.close(descriptor)  # releases the lock
-
-
-def read(path: str | os.PathLike[str]) -> list[Line]:
-    """All lines of a file, or of every `*.jsonl` of a folder in the order of file names.
-
-    Raises:
-        UserError: no such path, or a line that is not a record; the message names file and line.
-    """
-    root = Path(path)
-    if not root.exists():
-        raise UserError(f"{root}: no such file or folder of records; `zoo test` writes one, or leave out --records")
-    lines: list[Line] = []
-    for file in sorted(root.glob("*.jsonl")) if root.is_dir() else [root]:
-        try:
-            text = file.read_bytes().decode()
-        except UnicodeDecodeError as error:
-            number = error.object[: error.start].count(b"\n") + 1
-            raise UserError(f"{file}, line {number}: not UTF-8 text; remove the line or restore the file") from error
-        for number, content in enumerate(text.splitlines(), start=1):
-            if content.strip():
-                lines.append(_parse(content, f"{file}, line {number}"))
-    return lines
-
-
-def collect(path: str | os.PathLike[str] | None = None) -> list[Line]:
-    """The records tables are built from.
-
-    Args:
-        path: a file or folder; default: those that ship with the package and, if there is one, `./records`.
-    """
-    if path is not None:
-        return read(path)
-    roots = [PACKAGED] if LOCAL.resolve() == PACKAGED else [PACKAGED, LOCAL]
-    return [line for root in roots if root.is_dir() for line in read(root)]
 
 
 def of_kind(lines: Iterable[Line], kind: type[AnyLine]) -> list[AnyLine]:
     """The lines of one class, in order."""
     return [line for line in lines if isinstance(line, kind)]
+
+
+def about(lines: Iterable[Line], question: str) -> list[Measurement]:
+    """The measurements of one question, in order."""
+    return [line for line in of_kind(lines, Measurement) if line.table == question]
 
 
 def latest(records: Iterable[Record]) -> list[Record]:
@@ -249,125 +167,3 @@ def latest(records: Iterable[Record]) -> list[Record]:
         if known is None or known.partial or not record.partial:
             chosen[key] = record
     return list(chosen.values())
-
-
-def stamp() -> dict[str, Any]:
-    """Date, command line, versions and hardware of this process, as fields of a line."""
-    return {
-        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "command": _command(),
-        "versions": _versions(),
-        "hardware": _hardware(),
-    }
-
-
-def _command() -> str:
-    """The command line, without the folders of the interpreter and the script."""
-    import shlex
-    import sys
-
-    program = Path(sys.argv[0]).name if sys.argv and sys.argv[0] else "python"
-    return shlex.join(["zoo" if program in ("zoo", "__main__.py") else program, *sys.argv[1:]])
-
-
-def _versions() -> dict[str, str]:
-    """Versions of what a number can depend on, read from the installed metadata."""
-    import importlib.metadata
-    import platform
-
-    found = {"python": platform.python_version()}
-    for name in ("likelihood-zoo", "torch", "lightning", "numpy", "constriction", "pillow"):
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
-
-
-def _hardware() -> dict[str, str | int | float]:
-    """Kind of machine: processor, cores this process may use, threads and accelerator; no names."""
-    import platform
-    import sys
-
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    found: dict[str, str | int | float] = {"processor": platform.machine(), "cores": cores}
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.is_file():
-        rows = [row for row in cpuinfo.read_text().splitlines() if row.startswith("model name")]
-        found["processor"] = rows[0].split(":", 1)[1].strip() if rows else platform.machine()
-    torch = sys.modules.get("torch")
-    if torch is not None:
-        found["threads"] = torch.get_num_threads()
-        if torch.cuda.is_available():
-            found["accelerator"] = torch.cuda.get_device_name()
-    return found
-
-
-def _parse(content: str, where: str) -> Line:
-    """One line of a file; `where` names it in messages."""
-    try:
-        values = json.loads(content)
-    except json.JSONDecodeError as error:
-        raise UserError(f"{where}: not JSON ({error.msg}); remove the line or restore the file") from error
-    if not isinstance(values, dict):
-        raise UserError(f"{where}: expected an object with a record's fields")
-    schema = values.pop("schema", None)
-    if schema != SCHEMA:
-        raise UserError(f"{where}: schema {schema!r}, this version reads {SCHEMA}; update the package")
-    kind = values.pop("kind", None)
-    if kind not in KINDS:
-        raise UserError(f"{where}: kind {kind!r}; {closest(str(kind), KINDS)}")
-    problem = _problem(KINDS[kind], values)
-    if problem:
-        raise UserError(f"{where}: {problem}")
-    line = KINDS[kind](**values)
-    problem = line.check()
-    if problem:
-        raise UserError(f"{where}: {problem}")
-    return line
-
-
-def _problem(cls: type[Line], values: Mapping[str, Any]) -> str | None:
-    """The first field that is missing, unknown or of a wrong type."""
-    hints = typing.get_type_hints(cls)
-    names = {item.name: item for item in dataclasses.fields(cls)}
-    for name in values:
-        if name not in names:
-            return f"unknown field '{name}': {closest(name, names)}"
-    for name, item in names.items():
-        if name in values:
-            if not _fits(values[name], hints[name]):
-                return f"field '{name}' is {values[name]!r}, expected {_readable(hints[name])}"
-        elif item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING:
-            return f"field '{name}' is missing"
-    return None
-
-
-def _fits(value: Any, hint: Any) -> bool:
-    """Whether a JSON value is of the annotated type; numbers must be finite."""
-    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if hint is Any:
-        return True
-    if origin is Literal:
-        return value in arguments
-    if origin in (typing.Union, types.UnionType):
-        return any(_fits(value, argument) for argument in arguments)
-    if origin is not None and issubclass(origin, Mapping):
-        return isinstance(value, Mapping) and all(
-            isinstance(key, str) and _fits(item, arguments[1]) for key, item in value.items()
-        )
-    if hint is float:
-        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    if hint is int:
-        return isinstance(value, int) and not isinstance(value, bool)
-    return isinstance(value, hint)
-
-
-def _readable(hint: Any) -> str:
-    """A type as a user would say it."""
-    names = {float: "a finite number", int: "a whole number", str: "text", bool: "true or false", type(None): "null"}
-    if typing.get_origin(hint) is Literal:
-        return "one of " + ", ".join(map(repr, typing.get_args(hint)))
-    if typing.get_origin(hint) in (typing.Union, types.UnionType):
-        return " or ".join(map(_readable, typing.get_args(hint)))
-    return names.get(hint, "an object")

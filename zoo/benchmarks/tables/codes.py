@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
-from zoo.benchmarks import records as store
-from zoo.benchmarks.measures.codes import TABLE, measure
-from zoo.benchmarks.records import Line, Measurement, of_kind
+from zoo.benchmarks.records import Line, Measurement, about
 from zoo.benchmarks.records.references import References
 from zoo.benchmarks.render import NOT_PUBLISHED, Column, Section, Table, number, word
 
@@ -15,35 +12,15 @@ METRICS = {"prior_nll": "NLL per code", "mse": "MSE"}
 DIGITS = {"NLL per code": 2, "MSE": 4}
 
 
-def build(
-    records: Sequence[Line],
-    references: References,
-    *,
-    checkpoints: list[str] = [],  # noqa: B006 (shown in the help, never changed)
-    splits: list[str] = ["train", "test"],  # noqa: B006
-    dataset: str | None = None,
-    limit: int | None = None,
-    save: str = "records/codes.jsonl",
-) -> Table:
+def build(records: Sequence[Line], references: References) -> Table:
     """Negative log-likelihood of each level's prior and mean squared error of the decoder, train and held out.
 
     Args:
-        records: stored lines; those of this table are shown.
+        records: stored lines; those of `zoo measure codes` are shown.
         references: published numbers.
-        checkpoints: models to measure now: paths, run folders or shipped names.
-        splits: splits to measure.
-        dataset: data to measure on; null = what each model was trained on.
-        limit: only the first so many images of a split.
-        save: file that measured lines are appended to.
     """
-    lines = [line for line in of_kind(records, Measurement) if line.table == TABLE]
-    for checkpoint in checkpoints:
-        for split in splits:
-            line = measure(checkpoint, split, dataset, limit)
-            store.append(Path(save), line)
-            lines.append(line)
     return Table(
-        name=TABLE,
+        name="codes",
         title="Priors over codes: published beside measured",
         intro=[
             "These numbers price the codes of a first stage, not pixels: they compare only priors over the same codes, "
@@ -52,7 +29,7 @@ def build(
             "3.41 and 3.45 are 4.92 and 4.98 bits per code, where a uniform prior over 512 codes costs 9. Nor does it "
             "state the pixel scale of its error: both are shown for ours.",
         ],
-        sections=[_published(references), *_measured(lines)],
+        sections=[_published(references), *_measured(about(records, "codes"))],
     )
 
 

@@ -4,39 +4,31 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING
 
-from zoo.benchmarks.records import Line
+from zoo.benchmarks.records import Line, Measurement, about
 from zoo.benchmarks.records.references import Reference, References
 from zoo.benchmarks.render import NOT_PUBLISHED, Cell, Column, Section, Table, number, word
 
-if TYPE_CHECKING:
-    from zoo.benchmarks.measures.counting import Count
-
 NOT_COUNTED = "not counted"
+BYTES_PER_PARAMETER = 20
+"""float32 weight, gradient, two moments of Adam or Adamax, averaged weight."""
 
 
-def build(
-    records: Sequence[Line], references: References, *, configs: str = "configs", only: str = "", workers: int = 0
-) -> Table:
+def build(records: Sequence[Line], references: References, *, only: str = "") -> Table:
     """Parameters, FLOPs and saved activations of every configuration, beside the published memory.
 
     Args:
-        records: not used; everything is counted anew.
+        records: stored lines; those of `zoo measure compute` are shown.
         references: published numbers.
-        configs: folder of configuration files.
-        only: count only files whose name contains this.
-        workers: processes to count with; 0 = one per core.
+        only: show only configurations whose name contains this.
     """
-    from zoo.benchmarks.measures.counting import BYTES_PER_PARAMETER, count_folder
-
-    counts = count_folder(Path(configs), only, workers or None)
+    newest = {(line.subject, line.settings["stage"]): line for line in about(records, "compute")}
+    counts = [line for line in newest.values() if only in line.subject]
     sections = [_all_configs(counts)]
-    memory = _memory(counts, references, BYTES_PER_PARAMETER)
+    memory = _memory(counts, references)
     if memory.rows:
         sections.append(memory)
-    missing = [f"{count.config}{_stage(count)}: {count.problem}" for count in counts if count.problem]
+    missing = [f"{_name(count)}: {count.settings['problem']}" for count in counts if count.settings["problem"]]
     return Table(
         name="compute",
         title="Compute: counted on the meta device, nothing is trained",
@@ -51,42 +43,42 @@ def build(
     )
 
 
-def _all_configs(counts: Sequence[Count]) -> Section:
+def _all_configs(counts: Sequence[Measurement]) -> Section:
     """One row per network."""
     columns = [Column("config", numeric=False), Column("model", numeric=False), Column("image"), Column("bits")]
     columns += [Column("parameters"), Column("forward, GFLOP"), Column("backward, GFLOP")]
     columns += [Column("activations, MB/image")]
     rows = []
     for count in counts:
-        built = count.parameters >= 0
-        shape = "x".join(map(str, (*count.shape[1:], count.shape[0]))) if count.shape else ""
+        channels, _, size = str(count.settings["shape"]).partition("x")
+        shape, bits, found = f"{size}x{channels}" if size else "", count.settings["bits"], count.values.get
         rows.append(
             [
-                word(f"{count.config}{_stage(count)}"),
-                word(count.model),
+                word(_name(count)),
+                word(str(count.settings["model"])),
                 Cell(shape, shape),
-                Cell(str(count.bits) if count.bits else "", count.bits),
-                number(count.parameters if built else None, 0, empty=NOT_COUNTED),
-                _scaled(count.forward, 1e9, 2),
-                _scaled(count.backward, 1e9, 2),
-                _scaled(count.saved, 1e6, 1),
+                Cell(str(bits) if bits else "", bits),
+                number(found("parameters"), 0, empty=NOT_COUNTED),
+                _scaled(found("forward FLOP"), 1e9, 2),
+                _scaled(found("backward FLOP"), 1e9, 2),
+                _scaled(found("saved bytes"), 1e6, 1),
             ]
         )
     return Section("Every configuration", columns, rows)
 
 
-def _scaled(value: int | None, unit: float, digits: int) -> Cell:
+def _scaled(value: float | None, unit: float, digits: int) -> Cell:
     """A count in a larger unit."""
     return number(None if value is None else value / unit, digits, empty=NOT_COUNTED)
 
 
-def _memory(counts: Sequence[Count], references: References, bytes_per_parameter: int) -> Section:
+def _memory(counts: Sequence[Measurement], references: References) -> Section:
     """Published training memory beside activations plus weights, gradients, moments and averages."""
     published = {(n.model, n.dataset, n.resolution): n for n in references.select(table="3", metric="memory")}
-    found: dict[tuple[str, str, int], tuple[Reference, Count]] = {}
+    found: dict[tuple[str, str, int], tuple[Reference, Measurement]] = {}
     for count in counts:
-        key = published_row(count.config)
-        if key in published and count.saved is not None:
+        key = published_row(count.subject)
+        if key in published and "saved bytes" in count.values:
             found[key] = (published[key], count)
     columns = [Column("model", numeric=False), Column("images", numeric=False), Column("batch")]
     columns += [Column("activations, GB"), Column("weights and states, GB"), Column("sum, GB")]
@@ -95,9 +87,9 @@ def _memory(counts: Sequence[Count], references: References, bytes_per_parameter
     rows = []
     for key in sorted(found, key=lambda key: (key[1], key[2], key[0])):
         reference, count = found[key]
-        activations, states = _training_bytes(reference, count, bytes_per_parameter)
+        activations, states = _training_bytes(reference, count)
         baseline = found.get(("VDVAE", *key[1:]))
-        other = None if baseline is None else sum(_training_bytes(*baseline, bytes_per_parameter))
+        other = None if baseline is None else sum(_training_bytes(*baseline))
         total = activations + states
         rows.append(
             [
@@ -111,21 +103,22 @@ def _memory(counts: Sequence[Count], references: References, bytes_per_parameter
                 number(reference.value * 1e9 / total, 2),
                 number(None if baseline is None else baseline[0].value / reference.value, 2, NOT_PUBLISHED),
                 number(None if other is None else other / total, 2, NOT_PUBLISHED),
-                word(count.config),
+                word(count.subject),
             ]
         )
     note = (
         "Efficient-VDVAE, table 3: training memory over all devices at the batch size used. Counted here: batch times "
-        f"activations, plus {bytes_per_parameter} bytes per parameter once (weight, gradient, two moments, average; "
+        f"activations, plus {BYTES_PER_PARAMETER} bytes per parameter once (weight, gradient, two moments, average; "
         "several devices hold several copies). VDVAE's 512 GB is 32 devices of 16 GB, memory held rather than used, "
         "so the two ratios against VDVAE answer different questions."
     )
     return Section("Training memory at the published batch sizes", columns, rows, note)
 
 
-def _training_bytes(reference: Reference, count: Count, bytes_per_parameter: int) -> tuple[float, float]:
+def _training_bytes(reference: Reference, count: Measurement) -> tuple[float, float]:
     """Bytes of activations at the published batch size, and of weights with all that is kept per weight."""
-    return reference.settings["batch_size"] * count.saved, bytes_per_parameter * count.parameters
+    batch = reference.settings["batch_size"]
+    return batch * count.values["saved bytes"], BYTES_PER_PARAMETER * count.values["parameters"]
 
 
 def published_row(config: str) -> tuple[str, str, int] | None:
@@ -149,5 +142,7 @@ def published_row(config: str) -> tuple[str, str, int] | None:
     return None if model is None else (model, names[dataset], resolution)
 
 
-def _stage(count: Count) -> str:
-    return f" / {count.stage}" if count.stage else ""
+def _name(count: Measurement) -> str:
+    """Configuration, and stage if it has several networks."""
+    stage = count.settings["stage"]
+    return f"{count.subject} / {stage}" if stage else count.subject

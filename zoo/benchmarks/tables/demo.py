@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from zoo.benchmarks.records import Line, Measurement, Record, latest, of_kind
+from zoo.benchmarks.records import Line, Measurement, Record, about, latest, of_kind
 from zoo.benchmarks.records.references import References
 from zoo.benchmarks.render import NOT_RUN, Cell, Column, Section, Table, number, word
 from zoo.benchmarks.tables.nll import MARKS, experiment_of, label_of, measured_cell
@@ -40,11 +40,7 @@ def build(records: Sequence[Line], references: References, *, dataset: str = "ph
         if record.bins == "normalised" and record.estimator != "importance"
         if re.fullmatch(rf"[a-z0-9-]+-{dataset}-[1-8]bit", record.config)  # shipped checkpoints, no experiments
     ]
-    classical = [
-        line
-        for line in of_kind(records, Measurement)
-        if line.table == "classical" and line.settings.get("dataset") == dataset
-    ]
+    classical = [line for line in about(records, "classical") if line.settings.get("dataset") == dataset]
     digests = {record.dataset_digest for record in priced} | {str(line.settings["digest"]) for line in classical}
     if len(digests) > 1:
         raise ValueError(f"demo table: records of {len(digests)} different versions of {dataset}")

@@ -2,64 +2,42 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-from zoo.benchmarks import records as store
-from zoo.benchmarks.measures.depths import free_bits, price_checkpoint, train_all
-from zoo.benchmarks.records import Line, Measurement, of_kind
+from zoo.benchmarks.records import Line, Measurement, about
 from zoo.benchmarks.records.references import References
 from zoo.benchmarks.render import NOT_PUBLISHED, Column, Section, Table, number, word
 from zoo.errors import UserError
 
-ALL_DEPTHS = [1, 2, 3, 4, 5, 6, 7, 8]
+
+def overlap(bits: int) -> float:
+    """How much wider the official bins are than the spacing of the levels.
+
+    Half-width 1 / (2^bits - 1) against a spacing of 2^(8 - bits) / 127.5.
+
+    Example:
+        >>> round(overlap(5), 4), overlap(8)
+        (1.0282, 1.0)
+    """
+    return 255.0 / (256 - 2 ** (8 - bits))
 
 
-def build(
-    records: Sequence[Line],
-    references: References,
-    *,
-    measure: bool = False,
-    checkpoint: str | None = None,
-    dataset: str = "photos",
-    depths: list[int] = ALL_DEPTHS,
-    steps: int = 250,
-    batch_size: int = 8,
-    lr: float = 4e-3,
-    seed: int = 0,
-    limit: int | None = None,
-    save: str = "records/depth.jsonl",
-    plot: str | None = None,
-) -> Table:
+def free_bits(bits: int) -> float:
+    """Bits per dimension that overlap gives away to a distribution much wider than a bin: log2 of `overlap`."""
+    return math.log2(overlap(bits))
+
+
+def build(records: Sequence[Line], references: References, *, plot: str | None = None) -> Table:
     """Bits/dim by bit depth, and the same weights under the bins of the official 5-bit code.
 
     Args:
         records: stored lines.
         references: published numbers.
-        measure: train a small network at every depth now, with bounded and unbounded scales.
-        checkpoint: price this VDVAE or Efficient-VDVAE checkpoint under both kinds of bins.
-        dataset: what to train and price on.
-        depths: bit depths to measure.
-        steps: optimiser steps of each training.
-        batch_size: images per step.
-        lr: peak learning rate.
-        seed: of weights, data order and noise.
-        limit: price at most this many images of the test file.
-        save: file that measured lines are appended to.
         plot: PNG file to draw the curves in.
     """
-    lines = [item for item in of_kind(records, Measurement) if item.table == "depth"]
-    fresh: list[Measurement] = []
-    if measure:
-        options = {"dataset": dataset, "steps": steps, "batch_size": batch_size, "lr": lr, "seed": seed}
-        for item in train_all(depths, limit=limit, **options):
-            store.append(Path(save), item)
-            fresh.append(item)
-    if checkpoint is not None:
-        fresh.append(price_checkpoint(checkpoint, dataset=dataset, seed=seed, limit=limit))
-        store.append(Path(save), fresh[-1])
-    lines += fresh
+    lines = about(records, "depth")
     if plot is not None:
         _plot(lines, plot)
     return Table(
@@ -69,7 +47,7 @@ def build(
             "bits/dim of different depths are about different data and cannot be ranked. `official bins` prices the "
             "same weights by the official formula: below 8 bits its bins overlap, and the number is no bound."
         ],
-        sections=[*_published(references), *_trained(lines), *_checkpoints(lines)],
+        sections=[*_published(references), *_trained(lines), *_checkpoints(about(records, "bins"))],
         notes=[
             "`given away`: bits/dim by which overlapping bins flatter a distribution much wider than a bin; a sharp "
             "one on a border can gain up to 1 bit (docs/five_bits.md).",
@@ -105,10 +83,9 @@ def _groups(lines: Sequence[Measurement]) -> dict[tuple[Any, ...], dict[int, Var
     groups: dict[tuple[Any, ...], dict[int, Variants]] = {}
     for item in lines:
         s = item.settings
-        if "steps" in s:
-            key = (item.subject, s["dataset"], s["steps"], s["batch_size"], s["lr"], s["seed"])
-            by_depth = groups.setdefault(key, {})
-            by_depth.setdefault(int(s["bits"] or 0), {})[str(s["limit"]), str(s["trained_with"])] = item
+        key = (item.subject, s["dataset"], s["steps"], s["batch_size"], s["lr"], s["seed"])
+        by_depth = groups.setdefault(key, {})
+        by_depth.setdefault(int(s["bits"] or 0), {})[str(s["limit"]), str(s["trained_with"])] = item
     return groups
 
 
@@ -144,7 +121,7 @@ def _trained(lines: Sequence[Measurement]) -> list[Section]:
 
 def _checkpoints(lines: Sequence[Measurement]) -> list[Section]:
     """Checkpoints under both kinds of bins."""
-    latest = {(item.subject, item.settings["dataset"]): item for item in lines if "steps" not in item.settings}
+    latest = {(item.subject, item.settings["dataset"]): item for item in lines}
     names = ("bits", "meeting bins", "±", "official bins", "difference", "given away")
     columns = [Column("checkpoint", numeric=False), Column("images", numeric=False), *(Column(name) for name in names)]
     rows = []
@@ -163,7 +140,7 @@ def _plot(lines: Sequence[Measurement], path: str) -> None:
 
     groups = _groups(lines)
     if not groups:
-        raise UserError("--plot: nothing is measured yet; give --measure as well")
+        raise UserError("--plot: nothing is measured yet; `zoo measure depth` does")
     key, by_depth = list(groups.items())[-1]
     curves = []
     for position, (name, variant, value) in enumerate(_CELLS):

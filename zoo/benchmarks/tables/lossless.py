@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from zoo.benchmarks.records import Line, Measurement, Record, latest, of_kind
+from zoo.benchmarks.records import Line, Measurement, Record, about, latest, of_kind
 from zoo.benchmarks.records.references import Reference, References
 from zoo.benchmarks.render import NOT_PUBLISHED, Cell, Column, Section, Table, number, word
 
@@ -22,33 +22,15 @@ COLUMNS = [
 ]
 
 
-def build(
-    records: Sequence[Line],
-    references: References,
-    *,
-    measure: bool = False,
-    only: str = "",
-    tiles: int = 0,
-    steps: int = 50,
-    save: str = "records",
-) -> Table:
+def build(records: Sequence[Line], references: References) -> Table:
     """Estimated and coded bits/dim of every shipped checkpoint, beside classical codecs on the same photographs.
 
     Args:
         records: stored lines; the newest with coded sizes of each checkpoint are shown.
         references: published coded sizes.
-        measure: code the test photographs with the shipped checkpoints and append the records to `save` first.
-        only: measure only checkpoints whose name contains this.
-        tiles: code only the first so many 32x32 tiles; 0 = all.
-        steps: steps of models that have the choice (VDM).
-        save: folder for new records.
     """
-    if measure:
-        from zoo.benchmarks.measures.coding import measure_shipped
-
-        records = [*records, *measure_shipped(only, tiles, steps, save)]
     coded = [record for record in of_kind(records, Record) if record.coded_net is not None]
-    classical = [line for line in of_kind(records, Measurement) if line.table == "classical"]
+    classical = about(records, "classical")
     sections = []
     for key in sorted({(r.dataset, r.variant, r.bits) for r in coded}, key=lambda key: (key[:2], -key[2])):
         same = [record for record in latest(coded) if (record.dataset, record.variant, record.bits) == key]

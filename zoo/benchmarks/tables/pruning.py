@@ -3,62 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
-from zoo.benchmarks import records as store
-from zoo.benchmarks.measures.pruning import measure
-from zoo.benchmarks.records import Line, Measurement, of_kind
+from zoo.benchmarks.records import Line, Measurement, about
 from zoo.benchmarks.records.references import References
 from zoo.benchmarks.render import Column, Section, Table, number
 from zoo.errors import UserError
-from zoo.likelihood.pruning import Granularity
 
 
-def build(
-    records: Sequence[Line],
-    references: References,
-    *,
-    checkpoint: str | None = None,
-    dataset: str = "photos",
-    statistics: str = "train",
-    split: str = "test",
-    percent: list[float] | None = None,
-    granularity: Granularity = "dimension",
-    limit: int | None = None,
-    save: str = "records/pruning.jsonl",
-    plot: str | None = None,
-) -> Table:
+def build(records: Sequence[Line], references: References, *, plot: str | None = None) -> Table:
     """Posteriors kept against the bound, published beside measured.
 
     Args:
         records: stored lines.
         references: published numbers.
-        checkpoint: measure this hierarchical checkpoint now (path or shipped name).
-        dataset: what to measure on.
-        statistics: split whose mean KL decides what is kept.
-        split: split that is priced.
-        percent: shares to measure; default: those of the paper and more.
-        granularity: prune single latent dimensions, or whole channels as the official code.
-        limit: at most this many images of either split's file.
-        save: file that measured lines are appended to.
         plot: PNG file to draw the curves in.
     """
-    lines = [line for line in of_kind(records, Measurement) if line.table == "pruning"]
-    if checkpoint is not None:
-        shares = {} if percent is None else {"percent": percent}
-        measured = measure(
-            checkpoint,
-            dataset=dataset,
-            statistics_split=statistics,
-            split=split,
-            granularity=granularity,
-            limit=limit,
-            **shares,
-        )
-        for line in measured:
-            store.append(Path(save), line)
-        lines += measured
-    groups = _groups(lines)
+    groups = _groups(about(records, "pruning"))
     if plot is not None:
         _plot(groups, plot)
     return Table(
@@ -126,7 +86,7 @@ def _plot(groups: dict[Key, dict[float, Measurement]], path: str) -> None:
     from zoo.pictures import Curve, Plot, save_plot
 
     if not groups:
-        raise UserError("--plot: nothing is measured yet; give --checkpoint CKPT as well")
+        raise UserError("--plot: nothing is measured yet; `zoo measure pruning CKPT` does")
     curves = []
     for key, group in groups.items():
         for name, dashed in (("bits_per_dim", False), ("distortion", True), ("rate", True)):

@@ -1,239 +1,66 @@
-"""Speed of a model on this machine, beside what the machine's matrix product could do."""
+"""Speed of a model on the machine that measured it, beside what that machine's matrix product could do."""
 
 from __future__ import annotations
 
-import os
-import statistics
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal
+from collections.abc import Sequence
 
-import torch
-from torch import Tensor, nn
-
-from zoo.benchmarks.records import Line
+from zoo.benchmarks.records import Line, Measurement, about
 from zoo.benchmarks.records.references import References
 from zoo.benchmarks.render import Column, Section, Table, number, word
-from zoo.errors import UserError
 
-PEAK_SIDE = 2048
-Layout = Literal["contiguous", "channels_last"]
-Work = Literal["evaluation", "training"]
-
-
-@dataclass(frozen=True)
-class Timing:
-    """Fastest and median seconds of one batch, by the clock, and the fastest by CPU time of all threads."""
-
-    fastest: float
-    median: float
-    cpu: float
+NOT_COUNTED = "not counted"
+COLUMNS = ("images/s", "s/batch", "median s/batch", "CPU s/batch", "GFLOP/image", "GFLOP/s", "share of peak")
+HEAD = ("model", "parameters", "shape", "batch_size", "threads")
 
 
-def build(
-    records: Sequence[Line],
-    references: References,
-    *,
-    model: str,
-    batch_size: int = 4,
-    threads: int = 2,
-    layouts: list[Layout] = ["contiguous", "channels_last"],  # noqa: B006 - shown in the help
-    work: list[Work] = ["evaluation", "training"],  # noqa: B006 - shown in the help
-    repeats: int = 3,
-    compile: bool = False,
-) -> Table:
+def build(records: Sequence[Line], references: References) -> Table:
     """Images/s of evaluation and of whole training steps, achieved FLOP/s, and their share of the measured peak.
 
     Args:
-        records: not used, this table measures.
+        records: stored lines; those of `zoo measure speed` are shown.
         references: not used.
-        model: configuration file (.yaml), checkpoint file, or name of a shipped checkpoint.
-        batch_size: images at once.
-        threads: of one process. Every configuration is measured with OMP_WAIT_POLICY as the environment has it.
-        layouts: memory layouts of weights and activations.
-        work: evaluation prices a batch; training is objective, backward pass, clipping, AdamW and weight averaging.
-        repeats: how often everything is timed; the ways take turns, so that a busy moment hits all of them alike.
-        compile: also time `torch.compile`, after its warm-up.
     """
-    if batch_size < 1 or threads < 1 or repeats < 1:
-        raise UserError(f"--batch_size {batch_size} --threads {threads} --repeats {repeats}: expected at least 1")
-    name, spec = _spec_of(model)
-    with _threads(threads):
-        ways = {
-            (layout, compiled): _Way(spec, layout, compiled, batch_size)
-            for layout in layouts
-            for compiled in ([False, True] if compile else [False])
-        }
-        peaks, timings = [], {(way, kind): [] for way in ways for kind in work}
-        for _ in range(repeats):
-            peaks.append(matmul_peak())
-            for (way, kind), seconds in timings.items():
-                seconds.append(_timed(getattr(ways[way], kind)))
-    peak, flops = max(peaks), _flops(spec)
-    rows = [
-        [
-            word(kind),
-            word(way[0].replace("_", "-") + (", compiled" if way[1] else "")),
-            *_numbers(_fastest(seconds), flops[kind], batch_size, peak),
-        ]
-        for (way, kind), seconds in timings.items()
-    ]
+    groups: dict[tuple[object, ...], dict[tuple[object, ...], Measurement]] = {}
+    for line in about(records, "speed"):
+        s = line.settings
+        group = groups.setdefault((line.subject, *(s[name] for name in HEAD)), {})
+        group[s["work"], s["layout"], s["compiled"]] = line
     return Table(
         name="speed",
-        title=f"Speed of {name}: batches of {batch_size}, {threads} thread(s), float32",
-        sections=[Section(_size(spec), _columns(), rows)],
+        title="Speed: evaluation and training, float32",
+        sections=[_section(key, list(group.values())) for key, group in groups.items()],
         notes=[
-            f"Peak: the fastest of {repeats} float32 matrix products of {PEAK_SIDE}x{PEAK_SIDE}, measured between the "
-            f"other timings: {peak / 1e9:.0f} GFLOP/s (slowest {min(peaks) / 1e9:.0f}).",
+            "Share of peak: of the fastest float32 matrix product of 2048x2048, measured between the other timings.",
             "images/s and GFLOP/s are of the fastest repeat; matrix products and convolutions count, a multiply "
             "and an add are two.",
-            f"Load of the machine when this was measured: {os.getloadavg()[0]:.1f} runnable processes on "
-            f"{os.cpu_count()} cores; CPU s is the time of all threads, which other programs disturb less.",
+            "CPU s is the time of all threads, which other programs disturb less.",
+            "`zoo measure speed CKPT` measures a checkpoint or a configuration on this machine.",
         ],
     )
 
 
-class _Way:
-    """One network in one layout, ready to be timed."""
-
-    def __init__(self, spec: dict[str, Any], layout: str, compiled: bool, batch_size: int) -> None:
-        from zoo.checkpoints import build as build_network
-
-        torch.manual_seed(0)
-        self.network: Any = build_network(spec)
-        if layout == "channels_last":
-            self.network.to(memory_format=torch.channels_last)
-        self.x = torch.randint(256, (batch_size, *self.network.image_shape), dtype=torch.uint8)
-        self.label = torch.full((batch_size,), -1)
-        self.optimizer = torch.optim.AdamW(self.network.parameters(), lr=1e-6, fused=True)
-        self.average = [parameter.detach().clone() for parameter in self.network.parameters()]
-        self.objective = torch.compile(self.network.objective) if compiled else self.network.objective
-        self.terms = torch.compile(self.network.terms) if compiled else self.network.terms
-        if compiled:
-            self.evaluation()
-            self.training()
-
-    def evaluation(self) -> Tensor:
-        self.network.eval()
-        with torch.inference_mode():
-            return self.terms(self.x, self.label).bits_per_dim()
-
-    def training(self) -> Tensor:
-        self.network.train()
-        loss = self.objective(self.x, self.label, 0).loss
-        loss.backward()
-        weights = list(self.network.parameters())
-        nn.utils.clip_grad_norm_(weights, 200.0)
-        self.optimizer.step()
-        self.optimizer.zero_grad()
-        torch._foreach_lerp_(self.average, [weight.detach() for weight in weights], 1e-3)
-        return loss.detach()
-
-
-def matmul_peak() -> float:
-    """FLOP/s of one float32 matrix product; the fastest of three."""
-    a, b = torch.randn(PEAK_SIDE, PEAK_SIDE), torch.randn(PEAK_SIDE, PEAK_SIDE)
-    return 2 * PEAK_SIDE**3 / min(_timed(lambda: a @ b).fastest for _ in range(3))
-
-
-def _timed(function: Callable[[], Any]) -> Timing:
-    started, used = time.perf_counter(), time.process_time()
-    function()
-    seconds = time.perf_counter() - started
-    return Timing(seconds, seconds, time.process_time() - used)
-
-
-def _fastest(timings: Sequence[Timing]) -> Timing:
-    clock = [timing.fastest for timing in timings]
-    return Timing(min(clock), statistics.median(clock), min(timing.cpu for timing in timings))
-
-
-def _columns() -> list[Column]:
-    words = [Column("work", numeric=False), Column("layout", numeric=False)]
-    names = ("images/s", "s/batch", "median s/batch", "CPU s/batch", "GFLOP/image", "GFLOP/s", "share of peak")
-    return words + [Column(name) for name in names]
-
-
-def _numbers(timing: Timing, flops: int | None, batch_size: int, peak: float) -> list[Any]:
-    rate = None if flops is None else flops * batch_size / timing.fastest
-    return [
-        number(batch_size / timing.fastest, 2),
-        number(timing.fastest, 2),
-        number(timing.median, 2),
-        number(timing.cpu, 2),
-        number(None if flops is None else flops / 1e9, 1, "not counted"),
-        number(None if rate is None else rate / 1e9, 1, "not counted"),
-        number(None if rate is None else rate / peak, 2, "not counted"),
-    ]
-
-
-def _spec_of(model: str) -> tuple[str, dict[str, Any]]:
-    """Name and spec of what `--model` names."""
-    from zoo.checkpoints import read
-
-    if not is_configuration(model):
-        return Path(model).stem, read(model).spec
-    specs = configured_networks(model, "--model")
-    if len(specs) != 1:
-        raise UserError(f"--model {model}: describes {len(specs)} networks, expected one; give a stage's checkpoint")
-    return Path(model).stem, specs[0][1]
-
-
-def is_configuration(source: str) -> bool:
-    """Whether a flag names a configuration file and not a checkpoint."""
-    return source.endswith((".yaml", ".yml"))
-
-
-def configured_networks(source: str, flag: str) -> list[tuple[str, dict[str, Any]]]:
-    """Stage and spec of every network that a configuration file trains.
-
-    Args:
-        source: the file.
-        flag: that named it, for errors.
-
-    Raises:
-        UserError: there is no such file, or it is not YAML.
-    """
-    import yaml
-
-    from zoo.benchmarks.measures.counting import networks_of
-
-    path = Path(source)
-    if not path.is_file():
-        raise UserError(f"{flag} {source}: no such configuration file")
-    try:
-        return list(networks_of(yaml.safe_load(path.read_text(encoding="utf-8")) or {}))
-    except yaml.YAMLError as error:
-        raise UserError(f"{flag} {source}: not YAML ({str(error).splitlines()[0]})") from error
-
-
-def _flops(spec: dict[str, Any]) -> dict[str, int | None]:
-    """FLOPs for one image of each kind of work, counted on the meta device."""
-    from zoo.benchmarks.measures.counting import count_network
-
-    count = count_network(spec)
-    both = None if count.forward is None or count.backward is None else count.forward + count.backward
-    return {"evaluation": count.forward, "training": both}
-
-
-def _size(spec: dict[str, Any]) -> str:
-    from zoo.checkpoints import build as build_network
-
-    with torch.device("meta"):
-        network: Any = build_network(spec)
-    count = sum(parameter.numel() for parameter in network.parameters())
-    return f"{type(network).__name__}, {count:,} parameters, images {'x'.join(map(str, network.image_shape))}"
-
-
-@contextmanager
-def _threads(count: int) -> Iterator[None]:
-    """Use this many threads inside the block."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+def _section(key: tuple[object, ...], lines: Sequence[Measurement]) -> Section:
+    """All ways of one network."""
+    name, model, parameters, shape, batch_size, threads = key
+    rows = []
+    for line in lines:
+        v, s = line.values, line.settings
+        flops, rate = v.get("FLOP/image"), v.get("FLOP/s")
+        rows.append(
+            [
+                word(str(s["work"])),
+                word(str(s["layout"]).replace("_", "-") + (", compiled" if s["compiled"] else "")),
+                *(number(v[column], 2) for column in COLUMNS[:4]),
+                number(None if flops is None else flops / 1e9, 1, NOT_COUNTED),
+                number(None if rate is None else rate / 1e9, 1, NOT_COUNTED),
+                number(None if rate is None else rate / v["peak FLOP/s"], 2, NOT_COUNTED),
+            ]
+        )
+    peak, load = max(line.values["peak FLOP/s"] for line in lines), lines[-1].values["load"]
+    hardware = lines[-1].hardware.get("processor", "")
+    return Section(
+        f"{name}: {model}, {parameters:,} parameters, images {shape}, batches of {batch_size}, {threads} thread(s)",
+        [Column("work", numeric=False), Column("layout", numeric=False), *(Column(column) for column in COLUMNS)],
+        rows,
+        note=f"{hardware}: peak {peak / 1e9:.0f} GFLOP/s; load when measured {load:.1f} runnable processes.",
+    )

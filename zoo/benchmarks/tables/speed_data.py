@@ -1,165 +1,46 @@
-"""Speed of the data path: random reads of prepared files beside `np.memmap`, measured now on generated images."""
+"""Speed of the data path: random reads of prepared files beside `np.memmap`."""
 
 from __future__ import annotations
 
-import tempfile
-import time
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
-from typing import NamedTuple
+from collections.abc import Sequence
 
-import h5py
-import numpy as np
-
-from zoo.benchmarks.records import Line
+from zoo.benchmarks.records import Line, Measurement, about
 from zoo.benchmarks.records.references import References
 from zoo.benchmarks.render import NOT_PUBLISHED, Column, Section, Table, number, word
 
-NOISE_SEED = 0
-BATCH = 64
-SIZES = {32: 20_000, 256: 512, 1024: 64}  # side -> images: 60 to 200 MB, more than processor caches hold
-Read = Callable[[np.ndarray], object]
+COLUMNS = {"images/s": 0, "MB/s": 0, "CPU us/image": 2, "share of np.memmap": 2}
 
 
-class Measured(NamedTuple):
-    """One way of reading."""
-
-    method: str
-    images_per_second: float  # by the clock
-    cpu_seconds: float | None  # of this process, per image; None where other processes do the work
-    share: float | None  # speed by CPU time as a share of np.memmap's, which other programs do not disturb
-
-
-def build(
-    records: Sequence[Line],
-    references: References,
-    *,
-    sizes: list[int] = [32, 256],  # noqa: B006 - shown in the help
-    repeats: int = 10,
-    workers: int = 2,
-    folder: Path | None = None,
-) -> Table:
+def build(records: Sequence[Line], references: References) -> Table:
     """Random reads of prepared files, from a warm page cache, in batches of 64.
 
     Args:
-        records: not used, this table measures.
+        records: stored lines; those of `zoo measure speed_data` are shown.
         references: not used.
-        sizes: sides of the images: 32, 256, 1024.
-        repeats: passes of which the fastest counts.
-        workers: processes of the loader that reads ahead.
-        folder: where the generated files are put and removed; default: the system's folder for temporary files.
     """
-    from zoo.errors import UserError
-
-    unknown = [side for side in sizes if side not in SIZES]
-    if unknown or not sizes:
-        raise UserError(f"--sizes {sizes}: expected some of {list(SIZES)}")
-    sections = []
-    for side in sizes:
-        with tempfile.TemporaryDirectory(dir=folder) as temporary:
-            measured = measure(side, SIZES[side], Path(temporary), max(1, repeats), workers)
-        rows = [
-            [
-                word(line.method),
-                number(line.images_per_second, 0),
-                number(line.images_per_second * side * side * 3 / 1e6, 0),
-                number(None if line.cpu_seconds is None else line.cpu_seconds * 1e6, 2, NOT_PUBLISHED),
-                number(line.share, 2, NOT_PUBLISHED),
-            ]
-            for line in measured
-        ]
-        columns = [
-            Column("reading", numeric=False),
-            Column("images/s"),
-            Column("MB/s"),
-            Column("CPU us/image"),
-            Column("share of np.memmap"),
-        ]
-        sections.append(Section(f"{side}x{side}x3, {SIZES[side]:,} images", columns, rows))
+    groups: dict[tuple[object, object], dict[str, Measurement]] = {}
+    for line in about(records, "speed_data"):
+        groups.setdefault((line.settings["side"], line.settings["images"]), {})[line.subject] = line
     return Table(
         name="speed_data",
         title="Data path: random reads, batches of 64, warm page cache",
-        sections=sections,
+        sections=[_section(key, list(group.values())) for key, group in groups.items()],
         notes=[
             "`np.memmap` reads a bare array file; the others a prepared file.",
             "images/s is the fastest pass by the clock; the share compares the least CPU time per image, which other "
             "programs on the machine disturb less.",
             "Loader rows end in torch tensors (B, C, H, W) and include drawing the order of the epoch.",
+            "`zoo measure speed_data` measures this machine.",
         ],
     )
 
 
-def measure(side: int, count: int, folder: Path, repeats: int, workers: int) -> list[Measured]:
-    """Time every way of reading `count` images of `side` pixels; ways take turns, the fastest pass of each counts."""
-    bare, prepared = folder / "bare.npy", folder / "prepared.h5"
-    _generate(side, count, bare, prepared)
-    order = np.random.default_rng(NOISE_SEED).permutation(count)
-    batches = [order[start : start + BATCH] for start in range(0, count, BATCH)]
-    ways = _ways(bare, prepared, batches, workers)
-    clock, cpu = dict.fromkeys(ways, float("inf")), dict.fromkeys(ways, float("inf"))
-    for _ in range(repeats):
-        for name, run in ways.items():
-            started, used = time.perf_counter(), time.process_time()
-            images = run()
-            cpu[name] = min(cpu[name], (time.process_time() - used) / images)
-            clock[name] = min(clock[name], (time.perf_counter() - started) / images)
-    alone = {name: None if "workers" in name and "no" not in name.split() else cpu[name] for name in ways}
-    return [
-        Measured(name, 1 / clock[name], seconds, seconds and cpu["np.memmap"] / seconds)
-        for name, seconds in alone.items()
+def _section(key: tuple[object, object], lines: Sequence[Measurement]) -> Section:
+    """All ways of reading images of one size."""
+    side, images = key
+    columns = [Column("reading", numeric=False), *(Column(name) for name in COLUMNS)]
+    rows = [
+        [word(line.subject), *(number(line.values.get(name), d, NOT_PUBLISHED) for name, d in COLUMNS.items())]
+        for line in lines
     ]
-
-
-def _ways(bare: Path, prepared: Path, batches: list[np.ndarray], workers: int) -> dict[str, Callable[[], int]]:
-    """What is timed: each function reads everything once and returns the number of images."""
-    from zoo.data.datamodule import ImageDataModule
-    from zoo.data.packed import PackedSplit
-
-    array = np.load(bare, mmap_mode="r")
-    split = PackedSplit(prepared, "train")
-    chunked = h5py.File(prepared, "r", locking=False)["train/images"]
-
-    def reading(read: Read) -> Callable[[], int]:
-        return lambda: sum(len(batch) for batch in batches if read(batch) is not None)
-
-    def loading(number_of_workers: int) -> Callable[[], int]:
-        data = ImageDataModule(str(prepared), batch_size=BATCH, num_workers=number_of_workers)
-        loader = data.train_dataloader()
-        epochs = iter(range(10_000))
-
-        def run() -> int:
-            loader.set_epoch(next(epochs))
-            return sum(len(images) for images, _ in loader)
-
-        return run
-
-    ways = {
-        "np.memmap": reading(lambda batch: array[batch]),
-        "PackedSplit, whole batches": reading(split.images),
-        "PackedSplit, one by one": reading(lambda batch: [split.images([index]) for index in batch]),
-        "h5py, one by one": reading(lambda batch: [chunked[index] for index in batch]),
-        "loader, no workers": loading(0),
-    }
-    if workers > 0:
-        ways[f"loader, {workers} workers"] = loading(workers)
-    return ways
-
-
-def _generate(side: int, count: int, bare: Path, prepared: Path) -> None:
-    """The same random images as a bare array and as a prepared file."""
-    from zoo.data.writer import PackedWriter
-
-    array = np.lib.format.open_memmap(bare, "w+", np.uint8, (count, side, side, 3))
-    with PackedWriter(prepared, {"train": count}, (side, side, 3)) as writer:
-        for row, image in enumerate(noise(side, count)):
-            array[row] = image
-            writer.add("train", image)
-        writer.finish({"name": "generated", "variant": "generated"})
-    array.flush()
-
-
-def noise(side: int, count: int) -> Iterator[np.ndarray]:
-    """Random images, the same on every call."""
-    generator = np.random.default_rng(NOISE_SEED)
-    for _ in range(count):
-        yield generator.integers(0, 256, (side, side, 3), dtype=np.uint8)
+    return Section(f"{side}x{side}x3, {images:,} images", columns, rows)

@@ -2,64 +2,23 @@
 
 from __future__ import annotations
 
-import math
-import statistics
 from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from zoo.benchmarks import records as store
-from zoo.benchmarks.records import Line, Measurement, Record, of_kind
+from zoo.benchmarks.records import Line, Measurement, about
 from zoo.benchmarks.records.references import Reference, References
 from zoo.benchmarks.render import NOT_PUBLISHED, Cell, Column, Section, Table, number, word
 
-if TYPE_CHECKING:
-    from zoo.benchmarks.measures.small_runs import Run
-
-LN2 = 0.6931472
-THRESHOLD = 200.0
-SPIKE = 5.0  # a gradient norm this many times the median of its run, since smoothing changes the scale of gradients
-BATCH_SIZES = [4, 8, 32]
 DIVERGED = Cell("diverged")
 
 
-def build(
-    records: Sequence[Line],
-    references: References,
-    *,
-    measure: bool = False,
-    dataset: str = "photos",
-    steps: int = 500,
-    batch_sizes: list[int] = BATCH_SIZES,
-    threshold: float = THRESHOLD,
-    lr: float = 4e-3,
-    seed: int = 0,
-    limit: int | None = None,
-    save: str = "records/stability.jsonl",
-) -> Table:
+def build(records: Sequence[Line], references: References) -> Table:
     """Skipped updates and bits/dim with and without gradient smoothing, published beside measured.
 
     Args:
         records: stored lines.
         references: published numbers.
-        measure: train a small network now, with and without smoothing at every batch size.
-        dataset: what to train and price on.
-        steps: optimiser steps of each training.
-        batch_sizes: images per step.
-        threshold: an update whose gradient norm (nats/dim) reaches this is skipped.
-        lr: peak learning rate; higher than the published one, since a small network is stable at that.
-        seed: of weights, data order and noise.
-        limit: price at most this many images of the test file.
-        save: file that measured lines are appended to.
     """
-    lines = [line for line in of_kind(records, Measurement) if line.table == "stability"]
-    if measure:
-        for batch_size in batch_sizes:
-            for smoothing in (False, True):
-                options = {"batch_size": batch_size, "steps": steps, "threshold": threshold, "lr": lr}
-                line = _measure(smoothing, dataset=dataset, seed=seed, limit=limit, **options)
-                store.append(Path(save), line)
-                lines.append(line)
     return Table(
         name="stability",
         title="Gradient smoothing: softplus standard deviations with beta below 1",
@@ -67,90 +26,12 @@ def build(
             "Hazami et al. (2022), section 5. A skipped update is one whose gradient norm (of the nats/dim loss) "
             "reaches the threshold; weights and moments then stay as they are."
         ],
-        sections=[*_published(references), *_measured(lines)],
+        sections=[*_published(references), *_measured(about(records, "stability"))],
         notes=[
             "Published runs are hundreds of thousands of steps of full-size networks; ours are short and small.",
-            f"Spikes: steps whose gradient norm is at least {SPIKE:g} times the median of their run.",
+            "Spikes: steps whose gradient norm is at least 5 times the median of their run.",
         ],
     )
-
-
-def network(beta: float, bits: int = 8, **options: Any) -> dict[str, Any]:
-    """Spec of the small network the short trainings use: 7 stochastic layers, 32x32.
-
-    Args:
-        beta: gradient smoothing of latents and output, 1 = none.
-        bits: depth it prices.
-        options: further arguments of `EfficientVDVAE`.
-    """
-    up = [
-        {"width": 16, "blocks": [1], "ratio": 0.5, "stride": 2},
-        {"width": 32, "blocks": [1], "ratio": 0.5, "stride": 2},
-        {"width": 48, "blocks": [1], "ratio": 0.5, "stride": 2},
-        {"width": 48, "blocks": [1], "ratio": 0.5},
-    ]
-    down = [
-        {"width": 48, "blocks": [1], "ratio": 0.5, "latents": 8},
-        {"width": 48, "blocks": [2], "ratio": 0.5, "latents": 8, "stride": 2},
-        {"width": 32, "blocks": [3], "ratio": 0.5, "latents": 8, "stride": 2},
-        {"width": 16, "blocks": [1], "ratio": 0.5, "latents": 4, "stride": 2},
-    ]
-    arguments = {"image_shape": [3, 32, 32], "bits": bits, "bottom_up": up, "top_down": down, "mixtures": 3}
-    arguments |= {"latent_beta": beta, "output_beta": beta, "schedule": {"steps": 200, "balance_steps": 200}}
-    return {"class_path": "zoo.models.EfficientVDVAE", "init_args": {**arguments, **options}}
-
-
-def _measure(
-    smoothing: bool,
-    *,
-    dataset: str,
-    steps: int,
-    batch_size: int,
-    threshold: float,
-    lr: float,
-    seed: int,
-    limit: int | None,
-) -> Measurement:
-    """One training and its price on the test split."""
-    from zoo.benchmarks.measures.small_runs import price, train  # Lightning takes seconds to import
-
-    beta = LN2 if smoothing else 1.0
-    run = train(
-        network(beta),
-        dataset=dataset,
-        steps=steps,
-        batch_size=batch_size,
-        seed=seed,
-        optimizer="adamax",
-        lr=lr,
-        warmup_steps=50,
-        skip_norm=threshold,
-        max_consecutive_skips=steps,
-    )
-    record = None if run.diverged else price(run, dataset, seed=seed, limit=limit)
-    settings = {"batch_size": batch_size, "steps": steps, "threshold": threshold, "lr": lr, "seed": seed}
-    return Measurement(
-        table="stability",
-        subject="Efficient-VDVAE, 7 layers",
-        settings={"gradient_smoothing": smoothing, "beta": beta, **settings, "dataset": dataset},
-        values=_values(run, record),
-        seconds=round(run.seconds, 3),
-        **store.stamp(),
-    )
-
-
-def _values(run: Run, record: Record | None) -> dict[str, float]:
-    """Numbers of a training; without bits/dim if it diverged."""
-    finite = [norm for norm in run.norms if math.isfinite(norm)]
-    values = {"skipped_updates": float(run.skipped), "diverged": float(record is None)}
-    if finite:
-        middle = statistics.median(finite)
-        values |= {"largest_norm": max(finite), "median_norm": middle, "steps": float(len(run.norms))}
-        values["spikes"] = float(sum(norm >= SPIKE * middle for norm in run.norms) + len(run.norms) - len(finite))
-    if record is not None:
-        values |= {"bits_per_dim": record.bits_per_dim, "standard_error": record.standard_error}
-        values["images"] = record.images
-    return values
 
 
 _TITLES = {

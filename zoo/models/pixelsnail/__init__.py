@@ -3,7 +3,6 @@
 from zoo.models.pixelsnail.codes import AutoregressiveCodes, CodePrior
 from zoo.models.pixelsnail.incremental import SnailStepper
 from zoo.models.pixelsnail.pixels import AutoregressivePixels, PixelSNAIL
-from zoo.models.pixelsnail.timing import SamplingSpeed, sampling_speed
 from zoo.models.pixelsnail.trunk import SnailConfig, SnailTrunk
 
 __all__ = [
@@ -11,9 +10,7 @@ __all__ = [
     "AutoregressivePixels",
     "CodePrior",
     "PixelSNAIL",
-    "SamplingSpeed",
     "SnailConfig",
     "SnailStepper",
     "SnailTrunk",
-    "sampling_speed",
 ]

@@ -1,13 +1,66 @@
-"""How much faster the cached walk is than recomputing: the measurement behind `zoo bench --table speed`."""
+"""How much faster the cached walk of PixelSNAIL is than recomputing."""
+
+from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from zoo.models.pixelsnail.codes import CodePrior
-from zoo.models.pixelsnail.pixels import PixelSNAIL
+from zoo.benchmarks.measures.counting import configured_networks, is_configuration
+from zoo.benchmarks.records import Measurement, stamp
+from zoo.checkpoints import build, load
+from zoo.errors import UserError
+from zoo.models import PixelSNAIL
+from zoo.models.pixelsnail import CodePrior
+
+
+def measure(checkpoint: str, batch_size: int = 1) -> Iterator[Measurement]:
+    """Processor seconds of the cached walk of PixelSNAIL, and of recomputing.
+
+    Args:
+        checkpoint: checkpoint or configuration (.yaml) with a PixelSNAIL, or a prior of a top level, in it.
+        batch_size: grids drawn at once.
+    """
+    if batch_size < 1:
+        raise UserError(f"--batch_size {batch_size}: expected at least 1")
+    for stage, network in _walkable(checkpoint):
+        speed = sampling_speed(network, batch_size)
+        settings = {
+            "parameters": sum(parameter.numel() for parameter in network.parameters()),
+            "grid": f"{speed.height}x{speed.width}",
+            "batch_size": batch_size,
+            "threads": torch.get_num_threads(),
+        }
+        yield Measurement(
+            table="speed_walk",
+            subject=f"{Path(checkpoint).stem} {stage}".strip(),
+            settings=settings,
+            values={"cached": speed.cached, "rows": speed.rows, "whole": speed.whole},
+            **stamp(),
+        )
+
+
+def _walkable(path: str) -> Iterator[tuple[str, Any]]:
+    """Every network in a configuration or checkpoint that walks a grid without needing upper codes first."""
+    found: list[tuple[str, Any]] = []
+    if is_configuration(path):
+        specs = configured_networks(path)
+        walks = [
+            (stage, spec) for stage, spec in specs if spec["class_path"].split(".")[-1] in ("CodePrior", "PixelSNAIL")
+        ]
+        found = [(stage, build(spec)) for stage, spec in walks]
+    else:
+        network: Any = load(path).network
+        found = [("", module) for module in network.modules() if isinstance(module, CodePrior | PixelSNAIL)]
+    walkable = [(stage, n) for stage, n in found if isinstance(n, PixelSNAIL) or len(n.grids) == 1]
+    if not walkable:
+        raise UserError(f"{path}: no PixelSNAIL and no prior of a top level in it")
+    yield from walkable
 
 
 @dataclass(frozen=True)
