@@ -1,7 +1,8 @@
 """The one exception for what a user can put right."""
 
+import contextlib
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 
 class UserError(Exception):
@@ -33,3 +34,31 @@ def closest(word: str, choices: Iterable[str]) -> str:
     if near:
         return f"did you mean '{lowered[near[0]]}'?"
     return f"choose from: {', '.join(ordered)}" if ordered else "nothing to choose from"
+
+
+@contextlib.contextmanager
+def reading(name: object, advice: str = "it may be damaged; get or make it again") -> Iterator[None]:
+    """Boundary around a reader: whatever it raises over a damaged or odd file becomes one line that names the file.
+
+    Args:
+        name: the file.
+        advice: what to do.
+
+    Raises:
+        UserError: instead of any other error; a `UserError` passes as it is.
+
+    >>> with reading("a.png", "get it again"):
+    ...     raise IndexError("no row 3")
+    Traceback (most recent call last):
+    ...
+    zoo.errors.UserError: a.png: cannot be read (IndexError: no row 3); get it again
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except MemoryError as error:
+        raise UserError(f"{name}: reading it needs more memory than there is; {advice}") from error
+    except Exception as error:
+        text = " ".join(str(error).split())[:200]
+        raise UserError(f"{name}: cannot be read ({type(error).__name__}: {text}); {advice}") from error

@@ -1,8 +1,10 @@
-"""Files that are either whole or not there, and the only place that unpickles."""
+"""Files that are either whole or not there, places that can be written, and torch files read without running code."""
 
 import contextlib
+import errno
 import hashlib
 import os
+import shutil
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,17 +27,79 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         The temporary path. Writing nothing to it leaves the target as it was.
     """
     target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.stem}.{uuid.uuid4().hex[:8]}.part{target.suffix}")
+    temporary = target.with_name(f".{target.stem[:200]}.{uuid.uuid4().hex[:8]}.part{target.suffix}")
+    with writing(target), new_folder(target.parent):
+        try:
+            yield temporary
+            if temporary.exists():
+                temporary.chmod(_mode(target))  # some writers make files that only their owner can read
+                _flush(temporary)
+                temporary.replace(target)
+                _flush(target.parent)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def writing(target: Path) -> Iterator[None]:
+    """Boundary around a writer: a full disk or a place that cannot be written becomes one line that names the file.
+
+    Raises:
+        UserError: instead of what the library makes of it; other errors pass as they are.
+    """
     try:
-        yield temporary
-        if temporary.exists():
-            temporary.chmod(_mode(target))  # some writers make files that only their owner can read
-            _flush(temporary)
-            temporary.replace(target)
-            _flush(target.parent)
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        trouble = _cannot_write(error, target.parent)
+        if trouble is None:
+            raise
+        raise UserError(f"{target}: cannot be written ({trouble})") from error
+
+
+@contextlib.contextmanager
+def new_folder(folder: Path) -> Iterator[None]:
+    """Make a folder and those above it; those that were not there are removed again if they are empty in the end."""
+    missing = [place for place in (folder, *folder.parents) if not place.exists()]  # innermost first
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
     finally:
-        temporary.unlink(missing_ok=True)
+        for place in missing:
+            with contextlib.suppress(OSError):  # not empty: that is what it was made for
+                place.rmdir()
+
+
+def check_place(path: str | os.PathLike[str]) -> None:
+    """Find out before the work whether a file can be written, without leaving anything.
+
+    Raises:
+        UserError: it is a folder, or its own folder cannot be made or written.
+    """
+    target = Path(path)
+    if target.is_dir():
+        raise UserError(f"{target}: is a folder; name a file")
+    with atomic_path(target.with_name(f".{target.name[:200]}.place")) as temporary:
+        temporary.touch()
+        temporary.unlink()
+
+
+_WRITING = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG, errno.EIO, errno.ENOTDIR)
+_WRITING += (errno.EEXIST, errno.EISDIR, errno.ENAMETOOLONG)
+
+
+def _cannot_write(error: Exception, folder: Path) -> str | None:
+    """Why a file cannot be written, if that is what an error means; libraries hide a full disk in many ways."""
+    with contextlib.suppress(OSError):
+        if "No space left" in str(error) or shutil.disk_usage(folder).free < _FULL:
+            return "the disk is full; make room and run again"
+    if isinstance(error, OSError) and error.errno in _WRITING:
+        return f"{os.strerror(error.errno)}; choose another place, or mend its permissions"
+    return None
+
+
+_FULL = 1 << 16  # bytes left on a disk that is as good as full
 
 
 def _mode(target: Path) -> int:

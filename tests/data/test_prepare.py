@@ -228,8 +228,8 @@ def test_contact_sheet_shows_the_images(cifar, tmp_path):
 
     contact_sheet(cifar, "test", tmp_path / "sheet.png", count=4)
     sheet = np.asarray(Image.open(tmp_path / "sheet.png"))
-    assert sheet.shape == (70, 70, 3)
-    np.testing.assert_array_equal(sheet[36:68, 2:34], PackedSplit(cifar, "test").images([2])[0])
+    assert sheet.shape == (196, 196, 3)  # every pixel three times, a gap of four
+    np.testing.assert_array_equal(sheet[100::3, :96:3], PackedSplit(cifar, "test").images([2])[0])
 
 
 @pytest.mark.skipif(not (SHARED / "mnist").is_dir(), reason="no ../shared/data/mnist")

@@ -78,6 +78,8 @@ def prepare(
     print(_facts(info))
     for part in spec.counts.keys() - json.loads(info.attributes["parts"]).keys() - {"all"}:
         print(f"  note: the source lacks its part '{part}' ({spec.counts[part]:,} images)")
+    for note in json.loads(info.attributes.get("notes", "[]")):
+        print(f"  note: {note}")
 
 
 def verify(name: str) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import math
+import shutil
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +20,7 @@ from zoo.data.readers import Item, Part, ReadOptions, Source, open_source
 from zoo.data.sources import digest_of, published_digest
 from zoo.data.splits import SPLIT_NAMES, SplitRule
 from zoo.data.writer import PackedWriter, new_file
-from zoo.errors import UserError, closest
+from zoo.errors import UserError, closest, reading
 
 Report = Callable[[str, int, int], None]  # (what, done, total)
 
@@ -86,9 +88,9 @@ def prepare(ask: Preparation, report: Report = lambda what, done, total: None) -
     verified = ask.verify and ask.limit is None
     if verified:
         check_counts(ask.name, spec, source)
-    digests = _digests(spec, source, ask.verify, report)
     output = ask.output or prepared_path(ask.name, ask.rule)
-    with new_file(output) as temporary:
+    with new_file(output) as temporary:  # before the work: a place that cannot be written is found now
+        digests = _digests(spec, source, ask.verify, report)
         attributes = {
             "name": ask.name if ask.name != "folder" else output.stem,
             "rule": rule_name,
@@ -184,16 +186,22 @@ def _write(
         raise UserError(
             f"{ask.source}: its part(s) '{have}' do not fit the split rule; choose another --split: {rules}"
         )
+    need, free = total * math.prod(source.shape), shutil.disk_usage(path.parent).free
     encoding = spec.encoding if spec.reader != "folder" or source.shape[0] < 512 else "png"
+    if encoding == "raw" and need > free:
+        raise UserError(f"{path.parent}: the images need {need:,} bytes, {free:,} are free; make room, or --output")
+    noted: Counter[str] = Counter()
     with PackedWriter(path, counts, source.shape, encoding, source.labelled) as writer:
         for part in source.parts:
-            for item, split in _items(part, assigned[part.name]):
+            for item, split in _items(ask.source, part, assigned[part.name]):
+                noted.update(item.notes)
                 if split:
                     writer.add(split, item.image, item.label, item.png)
                     done += 1
                     if done % 64 == 0 or done == total:
                         report("writing images", done, total)
-        writer.finish(attributes | {"variant": _variant(spec, source, rule, ask, writer)})
+        notes = [*source.notes, *(f"{count:,} picture(s) {note}" for note, count in noted.items())]
+        writer.finish(attributes | {"variant": _variant(spec, source, rule, ask, writer), "notes": notes})
 
 
 def _split_numbers(names: np.ndarray) -> np.ndarray:
@@ -204,14 +212,21 @@ def _split_numbers(names: np.ndarray) -> np.ndarray:
     return numbers
 
 
-def _items(part: Part, splits: np.ndarray) -> Iterator[tuple[Item, str | None]]:
+def _items(source: Path, part: Part, splits: np.ndarray) -> Iterator[tuple[Item, str | None]]:
     """The part's images with the split of each, None for those left out.
 
     Raises:
-        UserError: the source ends early.
+        UserError: the source is damaged or ends early.
     """
     count = 0
-    for item, number in zip(islice(part.items(), len(splits)), splits, strict=False):
+    with reading(source):
+        items = iter(part.items())
+    while count < len(splits):
+        with reading(source):
+            item = next(items, None)
+        if item is None:
+            break
+        number = splits[count]
         yield item, SPLIT_NAMES[number] if number >= 0 else None
         count += 1
     if count < len(splits):

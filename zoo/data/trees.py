@@ -1,33 +1,40 @@
 """One view of a folder, a zip and a tar: sorted names, and the bytes behind a name.
 
-Members are read into memory one at a time and never unpacked by name, so an archive cannot write anywhere. Where a
-library insists on real files (LMDB), `unpack` checks every path first.
+Members are read into memory one at a time, so an archive writes nowhere. Only for a library that insists on real files
+(LMDB) does `unpack` write members by name, and it checks every path first.
 """
 
 from __future__ import annotations
 
-import re
+import bz2
+import contextlib
+import gzip
+import lzma
 import shutil
 import tarfile
 import weakref
 import zipfile
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import IO, Any
 
-from zoo.data.images import IMAGE_SUFFIXES, MAX_FILE_BYTES
+from zoo.data.images import MAX_FILE_BYTES
 from zoo.errors import UserError
+from zoo.imagefiles import (
+    HEAD,
+    PICTURES,
+    called,
+    files_below,
+    hidden,
+    in_order,
+    kind_of,
+    kind_of_file,
+    looks_like_picture,
+)
 
 MAX_UNPACKED_RATIO = 200  # zip members that unfold further are bombs
-
-
-def in_order(names: Iterable[str]) -> list[str]:
-    """Sorted so that batch_2 comes before batch_10, whatever order the file system gave.
-
-    The key is a short string: ImageNet's million names need no more memory than they must.
-    """
-    return sorted(sorted(names), key=lambda name: re.sub(r"\d+", lambda digits: digits.group().zfill(12), name))
 
 
 class Tree(ABC):
@@ -35,6 +42,7 @@ class Tree(ABC):
 
     path: Path
     names: list[str]
+    skipped: Counter[str]  # what was left out, by reason
 
     @abstractmethod
     def open(self, name: str) -> IO[bytes]:
@@ -54,19 +62,51 @@ class Tree(ABC):
             raise UserError(
                 f"{self.path}: {name} has {self.size(name):,} bytes, more than the {limit:,} allowed; refused"
             )
-        try:
-            with self.open(name) as stream:
-                content = stream.read(limit + 1)
-        except (OSError, EOFError, tarfile.TarError, zipfile.BadZipFile, RuntimeError) as error:
-            raise UserError(f"{self.path}: cannot read {name} ({error}); get the archive again") from error
+        with self._named_errors(name), self.open(name) as stream:
+            content = stream.read(limit + 1)
         if len(content) > limit:
             raise UserError(f"{self.path}: {name} unfolds to more than the {limit:,} bytes allowed; refused as a bomb")
         return content
 
-    def images(self, below: str = "") -> list[str]:
-        """Names of image files, optionally only those below a folder name anywhere in the path."""
-        found = [name for name in self.names if name.lower().endswith(IMAGE_SUFFIXES)]
-        return [name for name in found if not below or below in PurePosixPath(name).parts[:-1]]
+    def images(self) -> list[str]:
+        """Files named like pictures, as the archives of known sets have them."""
+        return [name for name in self.names if looks_like_picture(name)]
+
+    def pictures(self) -> list[str]:
+        """Files that are pictures by their content; others are counted as skipped.
+
+        Raises:
+            UserError: a file is named like a picture and is none.
+        """
+        found = []
+        for name in self.names:
+            kind = kind_of(self.head(name))
+            if kind in PICTURES:
+                found.append(name)
+            elif looks_like_picture(name):
+                raise UserError(f"{self.path}: {name}: {called(kind)}, though it is named like a picture; remove it")
+            else:
+                self.skipped["file(s) that are no pictures, skipped"] += 1
+        return found
+
+    def head(self, name: str) -> bytes:
+        """The first bytes of one file.
+
+        Raises:
+            UserError: damaged.
+        """
+        with self._named_errors(name), self.open(name) as stream:
+            return stream.read(HEAD)
+
+    @contextlib.contextmanager
+    def _named_errors(self, name: str) -> Iterator[None]:
+        """What archives raise when they are damaged becomes one line."""
+        try:
+            yield
+        except UserError:
+            raise
+        except Exception as error:  # zipfile and tarfile raise nearly anything
+            raise UserError(f"{self.path}: cannot read {name} ({error}); get the archive again") from error
 
     def matching(self, test: Callable[[str], bool]) -> list[str]:
         """Names whose last part passes a test."""
@@ -74,15 +114,11 @@ class Tree(ABC):
 
 
 class Folder(Tree):
-    """A folder on disk; hidden files are left out, links out of it are not followed."""
+    """A folder on disk; hidden files are left out, links out of it are not followed but counted."""
 
     def __init__(self, path: Path) -> None:
-        self.path = path
-        root = path.resolve()
-        files = (file for file in path.rglob("*") if file.is_file() and file.resolve().is_relative_to(root))
-        relative = (file.relative_to(path) for file in files)
-        names = (file.as_posix() for file in relative if not any(part.startswith(".") for part in file.parts))
-        self.names = in_order(names)
+        found = files_below(path)
+        self.path, self.names, self.skipped = path, found.names, found.skipped
 
     def open(self, name: str) -> IO[bytes]:
         """Readable stream of one file."""
@@ -97,13 +133,16 @@ class Zip(Tree):
     """A zip file."""
 
     def __init__(self, path: Path) -> None:
-        self.path = path
+        self.path, self.skipped = path, Counter()
         try:
             self._zip = zipfile.ZipFile(path)
-        except (zipfile.BadZipFile, OSError) as error:
-            raise UserError(f"{path}: damaged zip; get it again") from error
-        self._members = {info.filename: info for info in self._zip.infolist() if not info.is_dir()}
-        self.names = in_order(name for name in self._members if _visible(_inside(path, name)))
+        except Exception as error:  # zipfile raises nearly anything
+            raise UserError(f"{path}: damaged zip ({error}); get it again") from error
+        members = [info for info in self._zip.infolist() if not info.is_dir()]
+        self._members = {info.filename: info for info in members}
+        if len(self._members) < len(members):
+            raise UserError(f"{path}: holds two files of one name; unpack it and give the folder")
+        self.names = in_order(name for name in self._members if not hidden(_inside(path, name)))
 
     def open(self, name: str) -> IO[bytes]:
         """Readable stream of one member."""
@@ -127,15 +166,19 @@ class Tar(Tree):
     """
 
     def __init__(self, path: Path) -> None:
-        self.path = path
+        self.path, self.skipped = path, Counter()
         self._where: dict[str, tuple[int, int]] = {}
         try:
-            self._tar = tarfile.open(path)  # noqa: SIM115 - read from for as long as this object lives
-            weakref.finalize(self, self._tar.close)
-            self._plain = not path.name.endswith((".gz", ".tgz", ".bz2", ".xz"))
+            unpack = _UNPACKERS.get(kind_of_file(path))
+            self._plain = unpack is None
+            stream = open(path, "rb") if unpack is None else _Bounded(unpack(path, "rb"))  # noqa: SIM115
+            weakref.finalize(self, stream.close)
+            self._tar = tarfile.open(fileobj=stream, mode="r:")  # type: ignore[call-overload] # noqa: SIM115
             self._index(self._tar, "", 0)
-        except (tarfile.TarError, OSError, EOFError) as error:
-            raise UserError(f"{path}: damaged tar; get it again") from error
+        except UserError:
+            raise
+        except Exception as error:  # tarfile raises nearly anything
+            raise UserError(f"{path}: damaged tar ({error}); get it again") from error
         self._file = open(path, "rb") if self._plain else None  # noqa: SIM115
         if self._file is not None:
             weakref.finalize(self, self._file.close)
@@ -143,7 +186,9 @@ class Tar(Tree):
 
     def _index(self, tar: tarfile.TarFile, prefix: str, base: int) -> None:
         for member in tar:
-            if member.isreg() and _visible(_inside(self.path, member.name)):
+            if not member.isreg() and not member.isdir():
+                self.skipped["link(s) and special files in the archive, not followed"] += 1
+            if member.isreg() and not hidden(_inside(self.path, member.name)):
                 name, offset = prefix + member.name, base + member.offset_data
                 if member.name.endswith(".tar") and self._plain:
                     stream = tar.extractfile(member)
@@ -166,6 +211,21 @@ class Tar(Tree):
     def size(self, name: str) -> int:
         """Bytes of one member."""
         return self._where[name][1]
+
+
+class _Bounded:
+    """A stream that refuses to give more at once than an honest archive asks for (headers claim what they like)."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream, self.close, self.seek, self.tell = stream, stream.close, stream.seek, stream.tell
+
+    def read(self, count: int = -1) -> bytes:
+        if not 0 <= count <= MAX_FILE_BYTES:
+            raise OSError(f"a header asks for {count:,} bytes")
+        return self._stream.read(count)
+
+
+_UNPACKERS: dict[str, Callable[..., Any]] = {"gzip": gzip.open, "bzip2": bz2.open, "xz": lzma.open}
 
 
 class _Slice:
@@ -204,11 +264,6 @@ def _inside(archive: Path, name: str) -> str:
     return name
 
 
-def _visible(name: str) -> bool:
-    """Not a hidden file, not macOS's shadow of one."""
-    return not any(part.startswith((".", "__MACOSX")) for part in PurePosixPath(name).parts if part != ".")
-
-
 def is_archive(path: Path) -> bool:
     """Whether a file is a zip or a tar by its name."""
     return path.name.endswith((".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz"))
@@ -224,9 +279,12 @@ def open_tree(path: Path) -> Tree:
         return Folder(path)
     if not path.is_file():
         raise UserError(f"{path}: no such file or folder; give the path of the archive or of the folder it unpacks to")
-    if not is_archive(path):
-        raise UserError(f"{path}: expected a folder, a .zip or a .tar")
-    return Zip(path) if path.suffix == ".zip" else Tar(path)
+    kind = kind_of_file(path)
+    if kind == "zip":
+        return Zip(path)
+    if kind not in ("tar", *_UNPACKERS) and not is_archive(path):
+        raise UserError(f"{path}: {called(kind)}; expected a folder, a zip or a tar")
+    return Tar(path)
 
 
 def unpack(tree: Tree, folder: Path) -> Iterator[Path]:

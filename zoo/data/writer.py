@@ -22,7 +22,7 @@ import numpy as np
 
 from zoo.data.packed import FORMAT, SEAL_BYTES, SEAL_START, VERSION
 from zoo.errors import UserError
-from zoo.files import atomic_path
+from zoo.files import atomic_path, check_place, new_folder
 
 BUFFER_BYTES = 4 << 20  # pixels collected before they go to the file
 
@@ -183,9 +183,10 @@ def new_file(path: Path) -> Iterator[Path]:
     Raises:
         UserError: another process is preparing the same file.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    check_place(path)
     lock = path.with_name(f".{path.name}.lock")
     with contextlib.ExitStack() as cleanup:
+        cleanup.enter_context(new_folder(path.parent))
         descriptor = os.open(lock, os.O_CREAT | os.O_RDWR)
         cleanup.callback(os.close, descriptor)
         try:

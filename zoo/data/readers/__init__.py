@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from zoo.data.readers.base import Item, Part, ReadOptions, Source
+from zoo.errors import reading
 
 __all__ = ["Item", "Part", "ReadOptions", "Source", "open_source"]
 
@@ -20,4 +21,5 @@ def open_source(reader: str, path: Path, options: ReadOptions) -> Source:
         options: size, filter and the like.
     """
     read: Callable[[Path, ReadOptions], Source] = importlib.import_module(f"{__name__}.{reader}").open_source
-    return read(path, options)
+    with reading(path):
+        return read(path, options)

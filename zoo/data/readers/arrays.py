@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
+import math
 import tempfile
 import weakref
 import zipfile
@@ -14,10 +17,15 @@ import numpy as np
 from zoo.data.packed import PackedSplit, describe
 from zoo.data.readers.base import Item, Part, ReadOptions, Source
 from zoo.errors import UserError
+from zoo.imagefiles import MAX_PIXELS, kind_of_file
 
 IMAGE_KEYS = ("data", "images", "x", "arr_0")
 LABEL_KEYS = ("labels", "y", "arr_1")
 CHUNK_BYTES = 4 << 20
+NPY_START = b"\x93NUMPY"
+MAX_HEADER = 1 << 16  # bytes; real ones have 128
+MAX_NUMBERS = 1 << 46  # in an array: far more than any data set, little enough to compute with
+MAX_IMAGES = 1 << 28  # of one array
 
 
 class Array(NamedTuple):
@@ -30,7 +38,7 @@ class Array(NamedTuple):
 
     def rows(self) -> Iterator[np.ndarray]:
         """Chunks of rows, in order."""
-        per_row = int(np.prod(self.shape[1:])) * self.dtype.itemsize
+        per_row = math.prod(self.shape[1:]) * self.dtype.itemsize
         step = max(1, CHUNK_BYTES // max(1, per_row))
         with self.open() as stream:
             _header(stream, self.name)
@@ -52,12 +60,20 @@ def _read(stream: IO[bytes], count: int) -> bytes:
 
 
 def _header(stream: IO[bytes], name: str) -> tuple[tuple[int, ...], np.dtype]:
+    """Shape and type of an array; the stream is left at its first number."""
     try:
-        version = np.lib.format.read_magic(stream)
+        start = stream.read(8)  # magic, major and minor version
+        length = stream.read(2 if start[6:7] == b"\x01" else 4)
+        if start[:6] != NPY_START or int.from_bytes(length, "little") > MAX_HEADER:
+            raise ValueError("no header of an array")
+        header = io.BytesIO(start + length + stream.read(int.from_bytes(length, "little")))
+        version = np.lib.format.read_magic(header)
         read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, fortran, dtype = read(stream)
-    except (ValueError, EOFError, OSError, zipfile.BadZipFile) as error:
+        shape, fortran, dtype = read(header)
+    except Exception as error:  # the header is parsed as Python, which raises nearly anything
         raise UserError(f"{name}: damaged or not a numpy array; get the file again") from error
+    if math.prod(shape) > MAX_NUMBERS or any(side < 0 for side in shape):
+        raise UserError(f"{name}: claims the shape {shape}; damaged, get the file again")
     if dtype.hasobject:
         raise UserError(f"{name}: holds Python objects, which are not loaded; save it as uint8 numbers")
     if fortran and len(shape) > 1:
@@ -76,8 +92,8 @@ def open_npz(content: Path | IO[bytes], name: str) -> dict[str, Array]:
     """The arrays of an npz file, by key."""
     try:
         archive = zipfile.ZipFile(content)
-    except (zipfile.BadZipFile, OSError) as error:
-        raise UserError(f"{name}: damaged npz file; get it again") from error
+    except Exception as error:  # zipfile raises nearly anything
+        raise UserError(f"{name}: damaged npz file ({error}); get it again") from error
     if not isinstance(content, Path):
         weakref.finalize(archive, content.close)
     arrays = {}
@@ -105,11 +121,19 @@ def layout(array: Array) -> tuple[tuple[int, int, int], Callable[[np.ndarray], n
     Known: (N, H, W, C), (N, C, H, W), (N, H, W), and (N, 3 R R) with the channels one behind the other.
 
     Raises:
-        UserError: not uint8, or another layout.
+        UserError: not uint8, another layout, one that can be read in two ways, or images too large.
     """
     shape = array.shape
     if array.dtype != np.uint8:
         raise UserError(f"{array.name}: {array.dtype} numbers, expected uint8 pixels; convert them to 0..255 first")
+    if 0 in shape or (len(shape) > 1 and (math.prod(shape[1:]) > 4 * MAX_PIXELS or shape[0] > MAX_IMAGES)):
+        raise UserError(f"{array.name}: shape {shape}, no images or too large ones; expected (N, H, W, C)")
+    if len(shape) == 4 and shape[3] in (1, 3) and shape[1] in (1, 3) and shape[1:] != (1, 1, 1):
+        raise UserError(f"{array.name}: shape {shape}, channels may be first or last; add rows or crop to tell")
+    if len(shape) == 3 and (shape[2] in (1, 3, 4) or shape[0] in (1, 3, 4)):
+        raise UserError(
+            f"{array.name}: shape {shape}, one picture or several grey ones; give (1, H, W, C) or (N, H, W, 1)"
+        )
     if len(shape) == 4 and shape[3] in (1, 3):
         return (shape[1], shape[2], shape[3]), lambda rows: rows
     if len(shape) == 4 and shape[1] in (1, 3):
@@ -136,27 +160,45 @@ def array_items(array: Array, labels: np.ndarray | None = None) -> Iterator[Item
 
 
 def label_array(arrays: dict[str, Array], count: int) -> np.ndarray | None:
-    """Labels of an npz file, if it has one for each image."""
-    for key in LABEL_KEYS:
-        if key in arrays and arrays[key].shape == (count,):
-            return np.concatenate(list(arrays[key].rows())).astype(np.int64)
-    return None
+    """Labels of an npz file, if it has some.
+
+    Raises:
+        UserError: they are not one whole number of at least -1 for each image.
+    """
+    key = next((key for key in LABEL_KEYS if key in arrays), None)
+    if key is None:
+        return None
+    array = arrays[key]
+    if array.shape != (count,) or array.dtype.kind not in "iu":
+        raise UserError(
+            f"{array.name}: labels of {array.dtype} {array.shape}, expected whole numbers ({count},); leave them out "
+            "or store one class number an image"
+        )
+    labels = np.concatenate(list(array.rows()))
+    if labels.min() < -1 or labels.max() > np.iinfo(np.int32).max:
+        raise UserError(f"{array.name}: labels from {labels.min()} to {labels.max()}, expected -1 (none) or more")
+    return labels.astype(np.int64)
 
 
 def image_array(arrays: dict[str, Array], name: str) -> Array:
-    """The array of an npz file that holds the images."""
-    for key in IMAGE_KEYS:
-        if key in arrays:
-            return arrays[key]
+    """The array of an npz file that holds the images.
+
+    Raises:
+        UserError: none, or several that may be meant.
+    """
+    named = [key for key in IMAGE_KEYS if key in arrays]
+    if len(named) == 1:
+        return arrays[named[0]]
     raise UserError(f"{name}: arrays {', '.join(arrays) or 'none'}; expected one of {', '.join(IMAGE_KEYS)}")
 
 
 def open_source(path: Path, options: ReadOptions) -> Source:
     """An npy, npz or prepared file as a source of one or more parts."""
-    if path.suffix in (".h5", ".hdf5"):
+    kind = kind_of_file(path)
+    if kind in ("data", "hdf5"):
         return _packed(path)
     labels = None
-    if path.suffix == ".npz":
+    if kind == "zip":
         arrays = open_npz(path, str(path))
         array = image_array(arrays, str(path))
         labels = label_array(arrays, array.shape[0])
@@ -164,7 +206,23 @@ def open_source(path: Path, options: ReadOptions) -> Source:
         array = open_npy(path)
     shape, _ = layout(array)
     part = Part("all", array.shape[0], lambda: array_items(array, labels))
-    return Source((part,), shape, (path,), labels is not None)
+    notes = []
+    if len(array.shape) == 2:
+        notes.append(f"rows of {array.shape[1]} numbers taken as {shape[0]}x{shape[1]} red, green and blue planes")
+    if len(array.shape) == 4 and array.shape[3] not in (1, 3):
+        notes.append("channels come first in the array")
+    return Source((part,), shape, (path,), labels is not None, notes=tuple(notes))
+
+
+def is_arrays(path: Path) -> bool:
+    """Whether a file holds arrays or is a prepared file, by its content."""
+    kind = kind_of_file(path)
+    if kind == "zip":
+        with contextlib.suppress(Exception), zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+            return bool(names) and all(name.endswith(".npy") for name in names)
+        return path.suffix == ".npz"
+    return kind in ("npy", "data", "hdf5") or (kind == "" and path.suffix in (".npy", ".npz", ".h5", ".hdf5"))
 
 
 def _packed(path: Path) -> Source:

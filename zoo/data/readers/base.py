@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from zoo.data.images import Filter, decode, decode_resized
+from zoo.data.images import Decoded, Filter, decode, decode_resized
 from zoo.data.trees import Tree, is_archive, open_tree
 from zoo.errors import UserError
 
@@ -22,6 +22,7 @@ class Item(NamedTuple):
     image: np.ndarray  # (H, W, C) uint8
     label: int | None = None
     png: bytes | None = None  # the source's own PNG file, where it holds exactly these pixels
+    notes: tuple[str, ...] = ()  # what had to be decided, counted over the source
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,7 @@ class Source:
     files: tuple[Path, ...] = ()  # what the digests in the prepared file are of
     labelled: bool = False
     variant_suffix: str = ""  # where the same set comes in forms with other pixels
+    notes: tuple[str, ...] = ()  # what was left out or decided, one line each
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,7 @@ class ReadOptions:
     filter: Filter = "bilinear"
     split_file: Path | None = None
     extra: Mapping[str, object] = field(default_factory=dict)
+    upright: bool = False  # turn pictures as their EXIF orientation says
 
     @property
     def size(self) -> int | None:
@@ -108,25 +111,25 @@ def image_items(
         content = tree.read(name)
         where = f"{tree.path}: {name}"
         if options.size is None:
-            image = decode(content, where, channels)
+            found = decode(content, where, channels, options.upright)
         else:
-            image = decode_resized(content, where, options.size, options.filter, box, options.crop, channels)
-        yield Item(image, label(name), _same_png(content, image, channels))
+            found = decode_resized(
+                content, where, options.size, options.filter, box, options.crop, channels, options.upright
+            )
+        yield Item(found.pixels, label(name), _same_png(content, found, channels), found.notes)
 
 
-def _same_png(content: bytes, image: np.ndarray, channels: int) -> bytes | None:
-    """The file itself if it is an 8-bit grey or RGB PNG of the image's size, which decodes to the same pixels."""
-    if not content.startswith(PNG_START) or len(content) < 33:
+def _same_png(content: bytes, found: Decoded, channels: int) -> bytes | None:
+    """The file itself if it is an 8-bit grey or RGB PNG whose samples are the image's."""
+    if not found.as_stored or not content.startswith(PNG_START):
         return None
-    width, height = int.from_bytes(content[16:20]), int.from_bytes(content[20:24])
     depth, colour, interlaced = content[24], content[25], content[28]
-    plain = depth == 8 and colour == (0 if channels == 1 else 2) and interlaced == 0
-    return content if plain and (height, width) == image.shape[:2] else None
+    return content if depth == 8 and colour == (0 if channels == 1 else 2) and interlaced == 0 else None
 
 
 def first_shape(tree: Tree, names: list[str], options: ReadOptions, channels: int = 3) -> tuple[int, int, int]:
     """Shape of the images that `image_items` will yield."""
     if options.size is not None:
         return options.size, options.size, channels
-    height, width, _ = decode(tree.read(names[0]), f"{tree.path}: {names[0]}", channels).shape
-    return height, width, channels
+    found = decode(tree.read(names[0]), f"{tree.path}: {names[0]}", channels, options.upright)
+    return found.pixels.shape[0], found.pixels.shape[1], channels

@@ -72,7 +72,8 @@ def _lmdb(folder: Path, part: str, options: ReadOptions) -> Part:
             for key, content in transaction.cursor():
                 name = f"{folder}: {key.decode('ascii', 'replace')}"
                 assert options.size is not None
-                yield Item(decode_resized(content, name, options.size, options.filter))
+                found = decode_resized(content, name, options.size, options.filter)
+                yield Item(found.pixels, notes=found.notes)
 
     return Part(part, count, items)
 
