@@ -9,6 +9,7 @@ import torch
 
 from tests.vectors.cases import cases
 from zoo.checkpoints import build, fit_weights, pixelsnail, vqvae2
+from zoo.checkpoints.migrations import migrated
 from zoo.errors import UserError
 
 CASES = cases("vqvae2", "*/pixelsnail_top.pt")
@@ -76,3 +77,34 @@ def test_wrong_kinds_and_numbers_of_files_are_one_line(path: Path, tmp_path: Pat
     if stage1.is_file():
         with pytest.raises(UserError, match="came alone"):
             vqvae2.import_checkpoint([stage1, path])
+
+
+@pytest.mark.parametrize(
+    ("old", "variant"),
+    [
+        ({"taps": "down_right", "dropout": 0.0}, "chen"),
+        ({"taps": "down_right", "dropout_place": "inside", "attention_dropout": "probs"}, "chen"),
+        ({"attention_dropout": "probs", "checkpointing": True}, "razavi-fused"),
+        (
+            {
+                "centre": "masked",
+                "key_content": "features",
+                "dropout_place": "inside",
+                "attention_dropout": "probs",
+                "residual_skip": "elu",
+            },
+            "public-inplace",
+        ),
+    ],
+)
+def test_switches_from_before_there_were_variants_are_migrated(old: dict, variant: str) -> None:
+    spec = {"class_path": "PixelSNAIL", "init_args": {"image_shape": [3, 4, 4], "trunk": {"channels": 16, **old}}}
+    trunk = migrated(spec)["init_args"]["trunk"]
+    assert trunk == {"channels": 16, "variant": variant, **({"dropout": 0.0} if "dropout" in old else {})}
+    assert migrated(migrated(spec)) == migrated(spec)
+
+
+def test_switches_of_no_variant_are_refused() -> None:
+    spec = {"class_path": "PixelSNAIL", "init_args": {"trunk": {"taps": "down_right", "centre": "masked"}}}
+    with pytest.raises(UserError, match="no variant"):
+        migrated(spec)

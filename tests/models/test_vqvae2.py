@@ -10,6 +10,7 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 
 from zoo.checkpoints import build, fit_weights
+from zoo.errors import UserError
 from zoo.likelihood import Known, Recording, SamplePosterior, SamplePrior, from_levels, to_levels
 from zoo.models.pixelsnail import CodePrior, SnailConfig
 from zoo.models.vqvae2 import VQVAE2, HeadConfig, QuantisedAutoencoder, VectorQuantiser
@@ -181,7 +182,7 @@ def test_training_lowers_the_error_and_reports_the_codebooks() -> None:
 
 
 def test_image_that_the_strides_do_not_divide_is_refused() -> None:
-    with pytest.raises(ValueError, match="not divisible"):
+    with pytest.raises(UserError, match="not divisible"):
         autoencoder((4, 2), side=12)
 
 
@@ -266,7 +267,7 @@ def test_description_rebuilds_the_network() -> None:
 
 
 def test_parts_that_do_not_fit_together_are_refused() -> None:
-    with pytest.raises(ValueError, match="one per level"):
+    with pytest.raises(UserError, match="one per level"):
         VQVAE2(autoencoder(), [CodePrior([[4, 4]], [6], TRUNK)])
-    with pytest.raises(ValueError, match="the autoencoder has"):
+    with pytest.raises(UserError, match="the autoencoder has"):
         VQVAE2(autoencoder((2,)), [CodePrior([[4, 4]], [6], TRUNK)])

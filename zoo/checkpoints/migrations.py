@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from zoo.errors import UserError
+
 Arguments = dict[str, Any]
 
 
@@ -71,6 +73,41 @@ def vdm(arguments: Arguments) -> Arguments:
     return gathered(without(arguments, "checkpoint_activations"), groups)
 
 
+SNAIL_SWITCHES = {
+    "taps": "wide",
+    "centre": "open",
+    "key_content": "symbols",
+    "residual_skip": "identity",
+    "dropout_place": "after",
+    "attention_dropout": "logits",
+}
+"""What the causal network was told one by one before `variant`, with the defaults; the last two concern dropout."""
+SNAIL_VARIANTS = {
+    "razavi": ("wide", "open", "symbols", "identity", "after", "logits"),
+    "razavi-fused": ("wide", "open", "symbols", "identity", "after", "probs"),
+    "chen": ("down_right", "open", "symbols", "identity", "inside", "probs"),
+    "public": ("wide", "masked", "features", "identity", "inside", "probs"),
+    "public-inplace": ("wide", "masked", "features", "elu", "inside", "probs"),
+}
+
+
+def snail(arguments: Arguments) -> Arguments:
+    """Six switches of the causal network became one variant."""
+    trunk = arguments.get("trunk")
+    if not isinstance(trunk, Mapping):
+        return arguments
+    rest = without(dict(trunk), "checkpointing", *SNAIL_SWITCHES)
+    if SNAIL_SWITCHES.keys() & trunk.keys():
+        given = tuple({**SNAIL_SWITCHES, **trunk}[name] for name in SNAIL_SWITCHES)
+        dropped = trunk.get("dropout", 0.1) > 0 or trunk.get("stack_dropout", -1.0) > 0
+        compared = len(given) if dropped else 4
+        fits = [name for name, switches in SNAIL_VARIANTS.items() if switches[:compared] == given[:compared]]
+        if not fits:
+            raise UserError(f"trunk: no variant has {dict(zip(SNAIL_SWITCHES, given, strict=True))}")
+        rest["variant"] = fits[0]
+    return {**arguments, "trunk": rest}
+
+
 RENAMED = {"convention": "bins"}
 """Arguments of several classes that had another name when older checkpoints were written."""
-MIGRATIONS: dict[str, Callable[[Arguments], Arguments]] = {"VDM": vdm}
+MIGRATIONS: dict[str, Callable[[Arguments], Arguments]] = {"VDM": vdm, "PixelSNAIL": snail, "CodePrior": snail}

@@ -134,16 +134,12 @@ def _arguments(weights: Mapping[str, Tensor], dropout: float, residual_skip: str
         "blocks": _count(weights, "blocks.", 1),
         "layers_per_block": _count(weights, "blocks.0.resblocks.", 3),
         "kernel_size": conv.shape[-1],
-        "centre": "masked",
+        "variant": "public-inplace" if residual_skip == "elu" else "public",
         "attention": "every" if any(".causal_attention." in key for key in weights) else "none",
         "heads": HEADS,
-        "key_content": "features",
         "output_layers": _count(stack, "out.", 1),
         "dropout": dropout,
         "stack_dropout": 0.1,
-        "dropout_place": "inside",
-        "attention_dropout": "probs",
-        "residual_skip": residual_skip,
     }
     first = weights.get("cond_resnet.blocks.0.conv.weight_v")
     if first is None:

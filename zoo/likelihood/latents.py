@@ -19,7 +19,7 @@ from zoo.likelihood.noise import GLOBAL_NOISE, Noise
 from zoo.likelihood.visit import Choose
 
 
-class CodePrior(Protocol):
+class CodeDistribution(Protocol):
     """A distribution over a grid of codes that can be priced, drawn and coded."""
 
     def log_prob(self, symbols: Tensor) -> Tensor:
@@ -55,7 +55,7 @@ class LatentSite:
 
     name: str
     index: int
-    prior: DiagonalGaussian | CodePrior
+    prior: DiagonalGaussian | CodeDistribution
     posterior: DiagonalGaussian | PointMass | None = None
 
 
@@ -86,14 +86,14 @@ def site_kl(site: LatentSite) -> Tensor:
     return per_image(posterior.kl(gaussian(site.prior)))
 
 
-def gaussian(distribution: DiagonalGaussian | CodePrior) -> DiagonalGaussian:
+def gaussian(distribution: DiagonalGaussian | CodeDistribution) -> DiagonalGaussian:
     """The distribution as a Gaussian; TypeError if a site mixes a Gaussian with codes."""
     if not isinstance(distribution, DiagonalGaussian):
         raise TypeError(f"a Gaussian site needs a Gaussian prior, got {type(distribution).__name__}")
     return distribution
 
 
-def gaussian_free(distribution: DiagonalGaussian | CodePrior) -> CodePrior:
+def gaussian_free(distribution: DiagonalGaussian | CodeDistribution) -> CodeDistribution:
     """The distribution as one over codes; TypeError if a site mixes a Gaussian with codes."""
     if isinstance(distribution, DiagonalGaussian):
         raise TypeError("a site of codes needs a discrete prior, got a Gaussian")

@@ -1,11 +1,13 @@
 """PixelSNAIL as prior over a grid of codes, conditioned on the grids above it (Razavi et al. 2019, section 3.2)."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
+from zoo.errors import UserError
 from zoo.likelihood import Choose, LikelihoodModel, LikelihoodTerms, Noise, Objective, draw
 from zoo.models.pixelsnail.incremental import SnailStepper
 from zoo.models.pixelsnail.layers import GatedBlock, NormedConv2d
@@ -42,8 +44,8 @@ class ConditioningStack(nn.Module):
                 SameConv2d(channels, channels, window),
                 SameConv2d(channels, 2 * channels, window),
                 dropout=rate,
-                place=config.dropout_place,
-                skip=config.residual_skip,
+                place=config.rules.dropout_place,
+                skip=config.rules.residual_skip,
             )
             for _ in range(layers)
         )
@@ -152,7 +154,7 @@ class CodePrior(LikelihoodModel):
     ) -> None:
         super().__init__()
         if len(grids) != len(codes) or not grids:
-            raise ValueError(f"grids ({len(grids)}) and codes ({len(codes)}) must name the same levels")
+            raise UserError(f"grids ({len(grids)}) and codes ({len(codes)}) must name the same levels")
         config = SnailConfig.of(trunk)
         self.grids = [(int(h), int(w)) for h, w in grids]
         self.grid, self.num_codes, self.classes, self.name = self.grids[-1], codes[-1], classes, name
@@ -163,7 +165,8 @@ class CodePrior(LikelihoodModel):
         if len(grids) > 1:
             width = condition_channels or config.residual_channels
             self.conditioning = ConditioningStack(codes[:-1], width, condition_layers, condition_kernel, config)
-        held = max(1, config.channels // 4) if config.key_content == "symbols" and config.attention != "none" else 0
+        joined = config.rules.key_content == "symbols" and config.attention != "none"
+        held = max(1, config.channels // 4) if joined else 0
         inputs = CodeInput(self.num_codes, config.channels, config.kernel_size, held)
         self.trunk = SnailTrunk(inputs, config, self.num_codes, *self.grid, condition=width, classes=classes)
 
@@ -214,7 +217,21 @@ class CodePrior(LikelihoodModel):
         return Objective(loss, terms, {f"{self.name}/nats_per_code": loss.detach()})
 
     def sample(self, n: int, temperature: float = 1.0, label: Tensor | None = None) -> Tensor:
-        """Codes (n, H, W) of a level that has no level above it."""
+        """Codes of a level that has no level above it, shown as shades of grey: (n, 1, H, W) uint8.
+
+        The codes themselves are `distribution(n).sample()`.
+
+        Raises:
+            UserError: the level is conditioned on codes above it.
+        """
         if self.conditioning is not None:
-            raise ValueError(f"{self.name!r} is conditioned on upper codes; draw them from the composite model")
-        return self.distribution(n, None, label).scaled(temperature).sample()
+            raise UserError(
+                f"the prior of level {self.name!r} needs the codes above it and cannot be drawn from alone; "
+                "draw from the whole model (while it trains: model.grid_every 0)"
+            )
+        codes = self.distribution(n, None, label).scaled(temperature).sample()
+        return (codes * 255 // max(self.num_codes - 1, 1)).to(torch.uint8).unsqueeze(1)
+
+    def recomputed_blocks(self) -> Iterator[tuple[nn.Module, str]]:
+        """The pixel blocks."""
+        return ((block, "forward") for block in self.trunk.blocks)

@@ -1,9 +1,10 @@
 """PixelSNAIL over colour pixels: the autoregressive baseline (Chen et al. 2018)."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from zoo.likelihood import (
     AncestralModel,
@@ -82,7 +83,7 @@ class PixelSNAIL(AncestralModel):
     Args:
         image_shape: [channels, height, width]; channels 1 or 3.
         bits: depth of the levels.
-        trunk: the causal network. `SnailConfig` documents its options; the published networks use `taps: down_right`.
+        trunk: the causal network. `SnailConfig` documents its options; the published networks are `variant: chen`.
         mixtures: logistic components per pixel.
         classes: number of classes the label is drawn from, 0 for none.
 
@@ -141,3 +142,7 @@ class PixelSNAIL(AncestralModel):
     def sample(self, n: int, temperature: float = 1.0, label: Tensor | None = None) -> Tensor:
         """Draw `n` images (n, C, H, W) uint8; the temperature divides the log-probabilities of the levels."""
         return from_levels(AutoregressivePixels(self, n, label, temperature).sample(), self.bits)
+
+    def recomputed_blocks(self) -> Iterator[tuple[nn.Module, str]]:
+        """The pixel blocks."""
+        return ((block, "forward") for block in self.trunk.blocks)

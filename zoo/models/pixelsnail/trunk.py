@@ -9,8 +9,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
-from torch.utils.checkpoint import checkpoint
 
+from zoo.errors import UserError, closest
 from zoo.models.pixelsnail.layers import (
     AttentionDropout,
     CausalAttention,
@@ -23,6 +23,37 @@ from zoo.models.pixelsnail.layers import (
 )
 
 Attention = Literal["every", "last", "none"]
+VariantName = Literal["razavi", "razavi-fused", "chen", "public", "public-inplace"]
+
+
+@dataclass(frozen=True)
+class Variant:
+    """What goes together in one source of the network.
+
+    Attributes:
+        taps: `wide`, kernel_size x kernel_size causal windows, or `down_right`, 2x2 windows.
+        centre: whether hidden layers read the current position too.
+        key_content: `symbols` joins each position's own symbol to its key and value, `features` leaves it out.
+        dropout_place: `after` each gated block or `inside` it.
+        attention_dropout: on the `logits` or the `probs` of the attention.
+        residual_skip: what a gated block adds its output to, its input or (`elu`) its activated input.
+    """
+
+    taps: Literal["wide", "down_right"]
+    centre: Literal["open", "masked"]
+    key_content: Literal["symbols", "features"]
+    dropout_place: DropoutPlace
+    attention_dropout: AttentionDropout
+    residual_skip: ResidualSkip = "identity"
+
+
+VARIANTS: dict[VariantName, Variant] = {
+    "razavi": Variant("wide", "open", "symbols", "after", "logits"),
+    "razavi-fused": Variant("wide", "open", "symbols", "after", "probs"),
+    "chen": Variant("down_right", "open", "symbols", "inside", "probs"),
+    "public": Variant("wide", "masked", "features", "inside", "probs"),
+    "public-inplace": Variant("wide", "masked", "features", "inside", "probs", "elu"),
+}
 
 
 @dataclass(frozen=True)
@@ -35,22 +66,18 @@ class SnailConfig:
         blocks: pixel blocks; each ends in attention or a 1x1 convolution.
         layers_per_block: gated blocks per pixel block ("attention every 5 layers").
         kernel_size: odd kernel of the wide convolutions.
-        taps: `wide`, kernel_size x kernel_size causal windows, or `down_right`, 2x2 windows (Chen et al. 2018).
-        centre: whether hidden layers read the current position too; `masked` in the public implementation.
+        variant: whose network it is. `razavi`: Razavi et al. 2019, over codes; `razavi-fused`: the same with the
+            attention's dropout on its probabilities, for which there are fast kernels; `chen`: Chen et al. 2018, over
+            pixels; `public`: rosinality/vq-vae-2-pytorch; `public-inplace`: its weights from before July 2020, when an
+            activation worked in place.
         attention: which pixel blocks end in attention.
         heads: attention heads.
         key_channels: total size of queries and keys; 0 means C / 2.
         value_channels: total size of values; 0 means C / 2.
-        key_content: `symbols` joins each position's own symbol to its key and value (Chen et al. 2018), `features`
-            leaves it out (public implementation).
         output_layers: gated 1x1 blocks on top of the network, "output stack layers".
         dropout: rate in the trunk and the attention.
         stack_dropout: rate in output and conditioning stacks; below 0 means `dropout`.
-        dropout_place: `after` each gated block (paper) or `inside` it (public implementation).
-        attention_dropout: on the `logits` (paper) or the `probs` (public implementation) of the attention.
-        residual_skip: `elu` for weights of the public implementation from before July 2020.
         gate_gain: initial gain of the second convolution of every gated block in trunk and stacks.
-        checkpointing: recompute the activations of a pixel block in the backward pass.
     """
 
     channels: int = 512
@@ -58,28 +85,29 @@ class SnailConfig:
     blocks: int = 4
     layers_per_block: int = 5
     kernel_size: int = 5
-    taps: Literal["wide", "down_right"] = "wide"
-    centre: Literal["open", "masked"] = "open"
+    variant: VariantName = "razavi"
     attention: Attention = "every"
     heads: int = 8
     key_channels: int = 0
     value_channels: int = 0
-    key_content: Literal["symbols", "features"] = "symbols"
     output_layers: int = 0
     dropout: float = 0.1
     stack_dropout: float = -1.0
-    dropout_place: DropoutPlace = "after"
-    attention_dropout: AttentionDropout = "logits"
-    residual_skip: ResidualSkip = "identity"
     gate_gain: float = 0.1
-    checkpointing: bool = False
 
     def __post_init__(self) -> None:
         """Refuse what cannot be built."""
+        if self.variant not in VARIANTS:
+            raise UserError(f"trunk: variant {self.variant!r} is unknown; {closest(self.variant, VARIANTS)}")
         if self.kernel_size % 2 == 0:
-            raise ValueError(f"kernel_size is {self.kernel_size}, expected an odd number")
+            raise UserError(f"kernel_size is {self.kernel_size}, expected an odd number")
         if self.attention != "none" and (self.keys % self.heads or self.values % self.heads):
-            raise ValueError(f"keys ({self.keys}) and values ({self.values}) must be multiples of heads ({self.heads})")
+            raise UserError(f"keys ({self.keys}) and values ({self.values}) must be multiples of heads ({self.heads})")
+
+    @property
+    def rules(self) -> Variant:
+        """What the variant stands for."""
+        return VARIANTS[self.variant]
 
     @property
     def keys(self) -> int:
@@ -94,7 +122,7 @@ class SnailConfig:
     @property
     def input_kernel(self) -> int:
         """Kernel of the two shifted input convolutions."""
-        return 3 if self.taps == "down_right" else self.kernel_size
+        return 3 if self.rules.taps == "down_right" else self.kernel_size
 
     def attends(self, block: int) -> bool:
         """Whether that pixel block ends in attention."""
@@ -217,9 +245,9 @@ class PixelBlock(nn.Module):
     def __init__(self, config: SnailConfig, attends: bool, symbol_channels: int, condition: int, classes: int) -> None:
         super().__init__()
         c, hidden = config.channels, config.residual_channels
-        k = config.kernel_size
-        window = (1, 1, 0) if config.taps == "down_right" else (k - 1, k // 2, k // 2)
-        window = (*window, config.centre == "open")
+        k, rules = config.kernel_size, config.rules
+        window = (1, 1, 0) if rules.taps == "down_right" else (k - 1, k // 2, k // 2)
+        window = (*window, rules.centre == "open")
         self.gated = nn.ModuleList(
             GatedBlock(
                 CausalConv2d(c, hidden, *window),
@@ -227,12 +255,12 @@ class PixelBlock(nn.Module):
                 condition=condition,
                 classes=classes,
                 dropout=config.dropout,
-                place=config.dropout_place,
-                skip=config.residual_skip,
+                place=config.rules.dropout_place,
+                skip=config.rules.residual_skip,
             )
             for _ in range(config.layers_per_block)
         )
-        self.skip = config.residual_skip
+        self.skip = rules.residual_skip
         self.attention = self.out = None
         if attends:
             self.attention = CausalAttention(
@@ -242,9 +270,9 @@ class PixelBlock(nn.Module):
                 config.values,
                 symbol_channels,
                 dropout=config.dropout,
-                kind=config.attention_dropout,
-                place=config.dropout_place,
-                skip=config.residual_skip,
+                kind=rules.attention_dropout,
+                place=config.rules.dropout_place,
+                skip=config.rules.residual_skip,
             )
         else:
             self.out = NormedConv2d(c + 2, c)
@@ -287,7 +315,7 @@ class SnailTrunk(nn.Module):
         super().__init__()
         self.inputs, self.config = inputs, config
         self.register_buffer("background", coordinates(height, width), persistent=False)
-        held = inputs.symbol_channels if config.key_content == "symbols" else 0
+        held = inputs.symbol_channels if config.rules.key_content == "symbols" else 0
         self.blocks = nn.ModuleList(
             PixelBlock(config, config.attends(n), held, condition, classes) for n in range(config.blocks)
         )
@@ -297,8 +325,8 @@ class SnailTrunk(nn.Module):
                 NormedConv2d(config.channels, config.residual_channels),
                 NormedConv2d(config.residual_channels, 2 * config.channels),
                 dropout=rate,
-                place=config.dropout_place,
-                skip=config.residual_skip,
+                place=config.rules.dropout_place,
+                skip=config.rules.residual_skip,
             )
             for _ in range(config.output_layers)
         )
@@ -310,7 +338,7 @@ class SnailTrunk(nn.Module):
 
     def embed(self, symbols: Tensor) -> Tensor | None:
         """What keys hold of the symbols, or None."""
-        return self.inputs.embed(symbols) if self.config.key_content == "symbols" else None
+        return self.inputs.embed(symbols) if self.config.rules.key_content == "symbols" else None
 
     def forward(self, symbols: Tensor, condition: Tensor | None = None, label: Tensor | None = None) -> Tensor:
         """All positions at once, or those of the first rows alone.
@@ -327,11 +355,7 @@ class SnailTrunk(nn.Module):
         held = self.embed(symbols)
         background = self.background[:, :, : x.shape[2]].expand(len(x), -1, -1, -1).to(x.dtype)
         for block in self.blocks:
-            arguments = (x, background, held, condition, label)
-            if self.config.checkpointing and self.training:
-                x = checkpoint(block, *arguments, use_reentrant=False)
-            else:
-                x = block(*arguments)
+            x = block(x, background, held, condition, label)
         for block in self.output_stack:
             x = block(x)
         return self.final(F.elu(x))

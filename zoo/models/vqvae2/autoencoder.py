@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
+from zoo.errors import UserError
 from zoo.likelihood import (
     AncestralModel,
     Categorical,
@@ -103,7 +104,7 @@ class Decoder(nn.Sequential):
 
 def _steps(stride: int) -> int:
     if stride not in (2, 4, 8):
-        raise ValueError(f"stride is {stride}, expected 2, 4 or 8")
+        raise UserError(f"stride is {stride}, expected 2, 4 or 8")
     return stride.bit_length() - 1
 
 
@@ -177,7 +178,7 @@ class QuantisedAutoencoder(AncestralModel):
         for stride in strides:
             total *= stride
             if height % total or width % total:
-                raise ValueError(f"image {height}x{width} is not divisible by the strides {strides}")
+                raise UserError(f"image {height}x{width} is not divisible by the strides {strides}")
             grids.append((height // total, width // total))
         self.grids = grids[::-1]
         body = (channels, residual_channels, residual_blocks)

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from zoo.errors import UserError
 from zoo.likelihood import (
     AncestralModel,
     Categorical,
@@ -47,7 +48,7 @@ class HeadConfig:
     fine_blocks: int = 2
 
 
-class PixelHead(nn.Module):
+class PixelDecoder(nn.Module):
     """Mixture of logistics centred on the reconstruction, from a second decoder of the same codes.
 
     Args:
@@ -114,10 +115,10 @@ class VQVAE2(AncestralModel):
         self.image_shape, self.bits, self.output = autoencoder.image_shape, autoencoder.bits, output
         levels = len(autoencoder.names)
         if priors and len(priors) != levels:
-            raise ValueError(f"{len(priors)} priors for {levels} levels; give one per level, top first")
+            raise UserError(f"{len(priors)} priors for {levels} levels; give one per level, top first")
         for prior, grid in zip(priors or [], autoencoder.grids, strict=False):
             if prior.grid != grid or prior.num_codes != autoencoder.num_codes:
-                raise ValueError(f"prior {prior.name!r} is for {prior.grid} codes, the autoencoder has {grid}")
+                raise UserError(f"prior {prior.name!r} is for {prior.grid} codes, the autoencoder has {grid}")
         self.priors = nn.ModuleList(priors or [])
         for prior in self.priors:
             prior.progress = self._show
@@ -127,7 +128,7 @@ class VQVAE2(AncestralModel):
         if head is not None:
             config = head if isinstance(head, HeadConfig) else HeadConfig(**head)
             inputs = levels * autoencoder.code_dim
-            self.head = PixelHead(inputs, self.image_shape[0], autoencoder.strides[0], config, self.bits)
+            self.head = PixelDecoder(inputs, self.image_shape[0], autoencoder.strides[0], config, self.bits)
 
     def train(self, mode: bool = True) -> "VQVAE2":
         """Set the mode; the autoencoder stays in evaluation mode, so that its codebooks do not move."""
