@@ -7,6 +7,7 @@ from zoo.errors import UserError
 from zoo.likelihood import Given, Known, Recording, SamplePosterior, SamplePrior, to_levels
 from zoo.likelihood.manipulation import GuidedPrior, SharedNoise, Widen, mix_latents
 from zoo.models.latent_vae import (
+    CausalPixelHead,
     HierarchicalVAE,
     KLAutoencoder,
     LatentVAE,
@@ -343,3 +344,16 @@ def test_real_files_cost_what_the_terms_say():
     found = measure(model, b"0" * 12, images(6), batch_size=3)
     assert found.exact
     assert found.report.net == pytest.approx(found.report.bound, rel=0.02)
+
+
+def test_causal_pixels_cost_what_they_are_visited_for_and_see_the_latent():
+    trunk = {"channels": 8, "residual_channels": 8, "blocks": 1, "layers_per_block": 1, "heads": 2, "kernel_size": 3}
+    head = CausalPixelHead(3, SIDE, trunk, bits=5, width=8, blocks=1, mixtures=2).eval()
+    latent, levels = torch.randn(2, 3, SIDE, SIDE), to_levels(images(2), 5)
+    pixels = head(latent, latent, 5)
+    known = Known(levels)
+    assert torch.equal(pixels.visit(known), levels)
+    torch.testing.assert_close(known.nats, -pixels.log_prob(levels).double(), rtol=1e-4, atol=1e-2)
+    assert not torch.allclose(head(-latent, -latent, 5).log_prob(levels), pixels.log_prob(levels))
+    with pytest.raises(UserError, match="give both the same"):
+        head(latent, latent, 8)

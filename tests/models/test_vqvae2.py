@@ -271,3 +271,23 @@ def test_parts_that_do_not_fit_together_are_refused() -> None:
         VQVAE2(autoencoder(), [CodePrior([[4, 4]], [6], TRUNK)])
     with pytest.raises(UserError, match="the autoencoder has"):
         VQVAE2(autoencoder((2,)), [CodePrior([[4, 4]], [6], TRUNK)])
+
+
+# -- pixels drawn one after the other ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("bits", [8, 5])
+def test_causal_pixels_behind_a_decoder_cost_what_they_are_visited_for_and_see_the_codes(bits: int) -> None:
+    head = HeadConfig(
+        mixtures=2, channels=8, residual_channels=4, blocks=1, fine_channels=6, fine_blocks=1, trunk=TRUNK
+    )
+    network = composite(bits=bits, head=head)
+    levels = to_levels(images(2), bits)
+    codes = network.draw_codes(SamplePosterior(), from_levels(levels, bits))
+    pixels = network.pixels(codes)
+    known = Known(levels)
+    assert torch.equal(pixels.visit(known), levels)
+    torch.testing.assert_close(known.nats, -pixels.log_prob(levels).double(), rtol=1e-4, atol=1e-2)
+    other = [code.flip(-1) for code in codes]
+    assert not torch.allclose(network.pixels(other).log_prob(levels), pixels.log_prob(levels))
+    assert pixels.sample().shape == levels.shape

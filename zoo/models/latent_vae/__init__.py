@@ -3,10 +3,11 @@
 from zoo.models.latent_vae.autoencoder import KLAutoencoder, VQAutoencoder
 from zoo.models.latent_vae.hierarchy import HierarchicalVAE
 from zoo.models.latent_vae.model import LatentVAE, PixelSpace
-from zoo.models.latent_vae.pixels import PixelHead
+from zoo.models.latent_vae.pixels import CausalPixelHead, PixelHead
 from zoo.models.latent_vae.upsampler import UpsamplingStack
 
 __all__ = [
+    "CausalPixelHead",
     "HierarchicalVAE",
     "KLAutoencoder",
     "LatentVAE",

@@ -30,7 +30,7 @@ from zoo.likelihood.terms import LikelihoodTerms, Objective
 from zoo.models.latent_vae.autoencoder import to_uint8
 from zoo.models.latent_vae.balance import RateSchedule, SpectralPenalty, balance_weights
 from zoo.models.latent_vae.hierarchy import HierarchicalVAE
-from zoo.models.latent_vae.pixels import Decoded, PixelHead
+from zoo.models.latent_vae.pixels import Decoded, PixelBody
 
 LATENT = "latent"
 """Name of the last site, the first stage's latent itself."""
@@ -94,7 +94,7 @@ class LatentVAE(AncestralModel):
         first_stage: FirstStage,
         hierarchy: HierarchicalVAE,
         image_size: int,
-        pixel_head: PixelHead | None = None,
+        pixel_head: PixelBody | None = None,
         shift: float | None = 0.0,
         scale: float | None = 1.0,
         sigma_q: float | None = 0.07,

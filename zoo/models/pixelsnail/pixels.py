@@ -1,6 +1,6 @@
 """PixelSNAIL over colour pixels: the autoregressive baseline (Chen et al. 2018)."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -28,22 +28,31 @@ class AutoregressivePixels:
     A spatial position is one step of the network and C visits, red before green before blue.
 
     Args:
-        network: the model.
+        network: the causal network.
         n: batch size.
         label: (B,) classes, -1 = none, or None.
+        condition: (B, C', h, w) map that every pixel may look at, or None.
         temperature: divides the log-probability of every level when drawing or coding.
     """
 
-    def __init__(self, network: "PixelSNAIL", n: int, label: Tensor | None = None, temperature: float = 1.0) -> None:
-        self.network, self.n, self.label, self.temperature = network, n, label, temperature
+    def __init__(
+        self,
+        network: "CausalPixels",
+        n: int,
+        label: Tensor | None = None,
+        condition: Tensor | None = None,
+        temperature: float = 1.0,
+    ) -> None:
+        self.network, self.n, self.label, self.condition = network, n, label, condition
+        self.temperature = temperature
 
     def scaled(self, temperature: float) -> "AutoregressivePixels":
         """The same distribution drawn at a temperature."""
-        return AutoregressivePixels(self.network, self.n, self.label, temperature)
+        return AutoregressivePixels(self.network, self.n, self.label, self.condition, temperature)
 
     def log_prob(self, levels: Tensor) -> Tensor:
         """(B,) nats of levels (B, C, H, W)."""
-        return self.network.mixture(self.network.head(levels, self.label)).log_prob(levels)
+        return self.network.mixture(self.network.head(levels, self.label, self.condition)).log_prob(levels)
 
     def sample(self) -> Tensor:
         """(B, C, H, W) levels."""
@@ -53,7 +62,7 @@ class AutoregressivePixels:
         """Visit every level in raster order; tables are (B, V), indices `(slice(None), channel, row, column)`."""
         channels, height, width = self.network.image_shape
         with torch.inference_mode():
-            stepper = self.network.stepper(self.n, self.label)
+            stepper = self.network.stepper(self.n, self.label, self.condition)
             levels = torch.zeros(self.n, channels, height, width, dtype=torch.long, device=stepper.edges.device)
             for row in range(height):
                 for column in range(width):
@@ -77,7 +86,64 @@ class AutoregressivePixels:
         return self.network.mixture(head[:, :, None, None]).visit(here)[:, :, 0, 0]
 
 
-class PixelSNAIL(AncestralModel):
+class CausalPixels(nn.Module):
+    """p(pixels | condition): a causal network over pixels with a discretised mixture of logistics.
+
+    `PixelSNAIL` is this network alone. Behind a decoder it takes the place of pixels drawn independently of each other
+    (Gulrajani et al. 2017, "PixelVAE").
+
+    Args:
+        image_shape: [channels, height, width]; channels 1 or 3.
+        bits: depth of the levels.
+        trunk: the causal network.
+        mixtures: logistic components per pixel.
+        classes: number of classes the label is drawn from, 0 for none.
+        condition: channels C' of the map that every pixel may look at, 0 for none.
+    """
+
+    progress: Callable[[int, int], None] | None = None
+
+    def __init__(
+        self,
+        image_shape: Sequence[int],
+        bits: int,
+        trunk: SnailConfig | dict[str, Any],
+        mixtures: int,
+        classes: int = 0,
+        condition: int = 0,
+    ) -> None:
+        super().__init__()
+        channels, height, width = image_shape
+        config = SnailConfig.of(trunk)
+        self.image_shape, self.bits = (channels, height, width), check_bits(bits)
+        self.mixtures, self.classes = mixtures, classes
+        inputs = PixelInput(channels, config.channels, config.input_kernel)
+        outputs = mixtures * (10 if channels == 3 else 3)
+        self.trunk = SnailTrunk(inputs, config, outputs, height, width, condition=condition, classes=classes)
+        with torch.no_grad():  # start with scales of natural images; a bias moves by no more than the rate in a step
+            bias = self.trunk.final.bias
+            scales = bias[mixtures:].view(3, 3, mixtures)[:, 1] if channels == 3 else bias.view(3, mixtures)[2]
+            scales.fill_(_FIRST_LOG_SCALE)
+
+    def head(self, levels: Tensor, label: Tensor | None = None, condition: Tensor | None = None) -> Tensor:
+        """(B, 10 M or 3 M, H, W) mixture parameters of all positions, each given the pixels before it."""
+        values = level_values(levels, self.bits, self.trunk.final.gain.dtype)
+        return self.trunk(values, condition, label if self.classes else None)
+
+    def mixture(self, head: Tensor) -> LogisticMixture:
+        """The distribution that a head (B, outputs, H, W) describes."""
+        if self.image_shape[0] == 3:
+            return LogisticMixture.from_head(head, self.bits)
+        # (B, 3M, H, W) -> (B, kind, M, H, W)
+        logits, means, log_scales = head.unflatten(1, (3, self.mixtures)).unbind(1)
+        return LogisticMixture(logits, means[:, None], log_scales[:, None], None, self.bits)
+
+    def stepper(self, n: int, label: Tensor | None = None, condition: Tensor | None = None) -> SnailStepper:
+        """The cached network, for walking position by position."""
+        return SnailStepper(self.trunk, n, condition, label if self.classes else None)
+
+
+class PixelSNAIL(CausalPixels, AncestralModel):
     """Causal network over pixels with a discretised mixture of logistics. It has no latents.
 
     Args:
@@ -103,35 +169,7 @@ class PixelSNAIL(AncestralModel):
         mixtures: int = 10,
         classes: int = 0,
     ) -> None:
-        super().__init__()
-        channels, height, width = image_shape
-        config = SnailConfig.of(trunk)
-        self.image_shape, self.bits = (channels, height, width), check_bits(bits)
-        self.mixtures, self.classes = mixtures, classes
-        inputs = PixelInput(channels, config.channels, config.input_kernel)
-        outputs = mixtures * (10 if channels == 3 else 3)
-        self.trunk = SnailTrunk(inputs, config, outputs, height, width, classes=classes)
-        with torch.no_grad():  # start with scales of natural images; a bias moves by no more than the rate in a step
-            bias = self.trunk.final.bias
-            scales = bias[mixtures:].view(3, 3, mixtures)[:, 1] if channels == 3 else bias.view(3, mixtures)[2]
-            scales.fill_(_FIRST_LOG_SCALE)
-
-    def head(self, levels: Tensor, label: Tensor | None = None) -> Tensor:
-        """(B, 10 M or 3 M, H, W) mixture parameters of all positions, each given the pixels before it."""
-        values = level_values(levels, self.bits, self.trunk.final.gain.dtype)
-        return self.trunk(values, None, label if self.classes else None)
-
-    def mixture(self, head: Tensor) -> LogisticMixture:
-        """The distribution that a head (B, outputs, H, W) describes."""
-        if self.image_shape[0] == 3:
-            return LogisticMixture.from_head(head, self.bits)
-        # (B, 3M, H, W) -> (B, kind, M, H, W)
-        logits, means, log_scales = head.unflatten(1, (3, self.mixtures)).unbind(1)
-        return LogisticMixture(logits, means[:, None], log_scales[:, None], None, self.bits)
-
-    def stepper(self, n: int, label: Tensor | None = None) -> SnailStepper:
-        """The cached network, for walking position by position."""
-        return SnailStepper(self.trunk, n, None, label if self.classes else None)
+        super().__init__(image_shape, bits, trunk, mixtures, classes)
 
     def ancestral_pass(
         self, policy: LatentPolicy, x: Tensor | None = None, n: int = 1, label: Tensor | None = None
@@ -141,7 +179,7 @@ class PixelSNAIL(AncestralModel):
 
     def sample(self, n: int, temperature: float = 1.0, label: Tensor | None = None) -> Tensor:
         """Draw `n` images (n, C, H, W) uint8; the temperature divides the log-probabilities of the levels."""
-        return from_levels(AutoregressivePixels(self, n, label, temperature).sample(), self.bits)
+        return from_levels(AutoregressivePixels(self, n, label, temperature=temperature).sample(), self.bits)
 
     def recomputed_blocks(self) -> Iterator[tuple[nn.Module, str]]:
         """The pixel blocks."""

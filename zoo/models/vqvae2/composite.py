@@ -23,7 +23,7 @@ from zoo.likelihood import (
     PointMass,
     from_levels,
 )
-from zoo.models.pixelsnail import AutoregressiveCodes, CodePrior
+from zoo.models.pixelsnail import AutoregressiveCodes, AutoregressivePixels, CausalPixels, CodePrior, SnailConfig
 from zoo.models.vqvae2.autoencoder import Decoder, QuantisedAutoencoder, Residual, to_pixels
 
 
@@ -38,6 +38,8 @@ class HeadConfig:
         blocks: residual blocks there.
         fine_channels: at the image's resolution.
         fine_blocks: residual blocks there.
+        trunk: a causal network that draws each pixel given the pixels before it, or None to draw all of them
+            independently around the reconstruction.
     """
 
     mixtures: int = 5
@@ -46,38 +48,52 @@ class HeadConfig:
     blocks: int = 2
     fine_channels: int = 32
     fine_blocks: int = 2
+    trunk: SnailConfig | None = None
 
 
 class PixelDecoder(nn.Module):
-    """Mixture of logistics centred on the reconstruction, from a second decoder of the same codes.
+    """Pixel distribution from a second decoder of the same codes.
+
+    A mixture of logistics centred on the reconstruction or, with a trunk, pixels drawn one after the other.
 
     Args:
         inputs: channels of the joined code vectors.
-        planes: colours, 1 or 3.
+        image_shape: (C, H, W), C is 1 or 3.
         stride: from the bottom codes to the image.
         config: shape.
         bits: depth of the levels.
     """
 
-    def __init__(self, inputs: int, planes: int, stride: int, config: HeadConfig, bits: int) -> None:
+    def __init__(
+        self, inputs: int, image_shape: tuple[int, int, int], stride: int, config: HeadConfig, bits: int
+    ) -> None:
         super().__init__()
-        self.planes, self.mixtures, self.bits = planes, config.mixtures, bits
+        self.planes, self.mixtures, self.bits = image_shape[0], config.mixtures, bits
         body = (config.channels, config.residual_channels, config.blocks)
         fine = config.fine_channels
         self.body = Decoder(inputs, fine, *body, stride, "identity")
-        self.join = nn.Conv2d(fine + planes, fine, 3, padding=1)
+        self.join = nn.Conv2d(fine + self.planes, fine, 3, padding=1)
         self.fine = nn.Sequential(*(Residual(fine, fine) for _ in range(config.fine_blocks)), nn.ReLU())
-        self.final = nn.Conv2d(fine, config.mixtures * (10 if planes == 3 else 3), 3, padding=1)
+        if config.trunk is not None:
+            self.pixels = CausalPixels(image_shape, bits, config.trunk, config.mixtures, condition=fine)
+            return
+        self.pixels = None
+        self.final = nn.Conv2d(fine, config.mixtures * (10 if self.planes == 3 else 3), 3, padding=1)
         with torch.no_grad():
             self.final.weight.mul_(0.1)
             self.final.bias.zero_()
 
-    def forward(self, joined: Tensor, reconstruction: Tensor) -> LogisticMixture:
+    def forward(self, joined: Tensor, reconstruction: Tensor) -> LogisticMixture | AutoregressivePixels:
         """The pixel distribution of joined code vectors (B, inputs, h, w) around a reconstruction (B, C, H, W)."""
-        x = self.join(torch.cat([self.body(joined), reconstruction], 1))
-        out = self.final(self.fine(x))
+        context = self.fine(self.join(torch.cat([self.body(joined), reconstruction], 1)))  # (B, fine, H, W)
+        if self.pixels is not None:
+            return AutoregressivePixels(self.pixels, len(context), condition=context)
+        return self._around(reconstruction, self.final(context))
+
+    def _around(self, reconstruction: Tensor, out: Tensor) -> LogisticMixture:
+        """The mixture centred on a reconstruction (B, C, H, W) that an output (B, M + 3 C M or 3 M, H, W) describes."""
         m, planes = self.mixtures, self.planes
-        # (B, M + 3 C M or 3 M, H, W): M logits, then per colour M mean corrections, M log-scales (, M coefficients)
+        # M logits, then per colour M mean corrections, M log-scales (, M coefficients)
         kinds = 3 if planes == 3 else 2
         rest = out[:, m:].unflatten(1, (planes, kinds, m))  # (B, C, kind, M, H, W)
         means = reconstruction[:, :, None] + rest[:, :, 0]
@@ -128,7 +144,7 @@ class VQVAE2(AncestralModel):
         if head is not None:
             config = head if isinstance(head, HeadConfig) else HeadConfig(**head)
             inputs = levels * autoencoder.code_dim
-            self.head = PixelDecoder(inputs, self.image_shape[0], autoencoder.strides[0], config, self.bits)
+            self.head = PixelDecoder(inputs, self.image_shape, autoencoder.strides[0], config, self.bits)
 
     def train(self, mode: bool = True) -> "VQVAE2":
         """Set the mode; the autoencoder stays in evaluation mode, so that its codebooks do not move."""
@@ -152,7 +168,7 @@ class VQVAE2(AncestralModel):
 
     def ancestral_pass(
         self, policy: LatentPolicy, x: Tensor | None = None, n: int = 1, label: Tensor | None = None
-    ) -> LogisticMixture:
+    ) -> LogisticMixture | AutoregressivePixels:
         """One site of codes per level, top first, then the pixel distribution around the decoder output."""
         codes = self.draw_codes(policy, x, n, label)
         return self.pixels(codes)
@@ -173,7 +189,7 @@ class VQVAE2(AncestralModel):
             codes.append(policy(LatentSite(name, level, prior, posterior)))
         return codes
 
-    def pixels(self, codes: list[Tensor]) -> LogisticMixture:
+    def pixels(self, codes: list[Tensor]) -> LogisticMixture | AutoregressivePixels:
         """p(x | codes)."""
         with torch.no_grad():
             joined = self.autoencoder.joined(self.autoencoder.lookup(codes))
