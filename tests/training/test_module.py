@@ -12,8 +12,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from tests.training.toy import Exact, Noisy, loader
 from zoo.errors import UserError
+from zoo.recipes.saving import RunCheckpoint
 from zoo.training.averaging import CURRENT
-from zoo.training.checkpointing import AtomicCheckpointIO, RunCheckpoint
+from zoo.training.checkpointing import AtomicCheckpointIO
 from zoo.training.module import LitLikelihood
 
 
@@ -102,7 +103,7 @@ def test_checkpoint_holds_average_raw_weights_and_a_plain_description(tmp_path):
     module = lit(ema_decay=0.9)
     trainer, watch = fit(
         module,
-        callbacks=[RunCheckpoint(tmp_path, every_n_train_steps=100)],
+        callbacks=[RunCheckpoint(tmp_path, 100)],
         enable_checkpointing=True,
         plugins=[AtomicCheckpointIO()],
     )
