@@ -25,7 +25,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             with atomic_path(path) as temporary, open(temporary, "wb") as file:
                 torch.save(checkpoint, file)
         except (OSError, RuntimeError) as error:  # torch reports a failed write as a RuntimeError of its own archive
-            reason = error.strerror if isinstance(error, OSError) else "the disk is full or has gone"
+            reason = error.strerror or error if isinstance(error, OSError) else "the disk is full or has gone"
             raise UserError(
                 f"{path}: cannot be written ({reason}); a checkpoint that was there before is whole: make room and "
                 "continue with --ckpt_path last"
