@@ -155,7 +155,7 @@ class ZooCLI(LightningCLI):
             every, keep = (self._get(self.config_init, key) for key in ("checkpoint_every", "keep_every"))
             self.saving = RunCheckpoint(self.run_dir, every, keep)
             callbacks += [Continuation(), self.saving]
-        if not config.get("callbacks"):
+        elif not config.get("callbacks"):
             kwargs["enable_checkpointing"] = False
         kwargs["enable_model_summary"] = bool(config.get("enable_model_summary"))
         if config.get("enable_progress_bar") is None and not sys.stdout.isatty():

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
+from lightning.pytorch.callbacks import Checkpoint
 from typing_extensions import override
 
 from zoo.recipes.folder import BEST, LAST
@@ -16,7 +17,7 @@ MONITORED = {"val/bits_per_dim": 1.0, "val/bits_per_code": 1.0, "val/l1": 1.0}
 """What a validation is judged by, whichever the model logs; smaller is better."""
 
 
-class RunCheckpoint(pl.Callback):
+class RunCheckpoint(Checkpoint):
     """Keeps `last.ckpt` up to date, and ends the run when a signal asks for it.
 
     A checkpoint is written before the next batch begins: then everything that belongs to the step before, its numbers
