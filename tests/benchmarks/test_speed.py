@@ -3,11 +3,10 @@
 import pytest
 import torch
 
+from zoo import checkpoints
 from zoo.benchmarks.measures.speed import matmul_peak, measure
 from zoo.benchmarks.tables.speed import build
-from zoo.checkpoints import save
 from zoo.errors import UserError
-from zoo.models.vdvae import VDVAE, DecoderStage, EncoderStage
 
 ARGUMENTS = {
     "encoder": [{"resolution": 4, "blocks": 1, "downsample": 4}, {"resolution": 1, "blocks": 1}],
@@ -20,12 +19,9 @@ ARGUMENTS = {
 
 @pytest.fixture
 def checkpoint(tmp_path):
-    settings = ARGUMENTS | {
-        "encoder": [EncoderStage(**stage) for stage in ARGUMENTS["encoder"]],
-        "decoder": [DecoderStage(**stage) for stage in ARGUMENTS["decoder"]],
-    }
     path = tmp_path / "tiny.safetensors"
-    save(path, {"class_path": "zoo.models.VDVAE", "init_args": ARGUMENTS}, VDVAE(**settings))
+    spec = {"class_path": "zoo.models.VDVAE", "init_args": ARGUMENTS}
+    checkpoints.save(path, spec, checkpoints.build(spec))
     return str(path)
 
 

@@ -118,10 +118,11 @@ def test_settings_are_taken_over(run):
     arguments = spec["init_args"]
     assert spec["class_path"] == "zoo.models.EfficientVDVAE"
     assert arguments["bins"] == "normalised"
-    assert arguments["output_beta"] == arguments["latent_beta"] == 0.6931472  # absent in old files: as the latents
+    net = arguments["architecture"]
+    assert arguments["output"]["beta"] == net["latent_beta"] == 0.6931472  # absent in old files: as the latents
     assert arguments["schedule"]["balance_steps"] == -1
-    assert [stage["blocks"] for stage in arguments["bottom_up"]] == [[1, 2], [1]]
-    assert [stage["blocks"] for stage in arguments["top_down"]] == [[1], [3, 1]]
+    assert [stage["blocks"] for stage in net["bottom_up"]] == [[1, 2], [1]]
+    assert [stage["blocks"] for stage in net["top_down"]] == [[1], [3, 1]]
 
 
 def imported(files):

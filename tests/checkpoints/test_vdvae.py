@@ -15,7 +15,6 @@ from zoo.checkpoints.vdvae import (
     widths,
 )
 from zoo.errors import UserError
-from zoo.models.vdvae import VDVAE
 
 HPARAMS = {
     "dataset": "cifar10",
@@ -52,11 +51,15 @@ def official_weights(model):
     return named
 
 
+def network(hparams):
+    return build({"class_path": "VDVAE", "init_args": network_arguments(hparams)})
+
+
 @pytest.fixture
 def run(tmp_path):
     """Files of a run as the official code leaves them, and the two networks inside."""
     torch.manual_seed(0)
-    networks = {kind: VDVAE(**network_arguments(HPARAMS)) for kind in ("raw", "ema")}
+    networks = {kind: network(HPARAMS) for kind in ("raw", "ema")}
     raw, ema = (official_weights(networks[kind]) for kind in ("raw", "ema"))
     torch.save({f"module.{key}": weight for key, weight in raw.items()}, tmp_path / "run-iter-9-model.th")
     torch.save(ema, tmp_path / "run-iter-9-model-ema.th")
@@ -87,14 +90,14 @@ def test_the_normalised_convention_reduces_the_encoder_input_too(run):
     files = [folder / "run-iter-9-model-ema.th"]
     official = import_checkpoint(files, folder / "hps.json", bins="vdvae")[0]["init_args"]
     normalised = import_checkpoint(files, folder / "hps.json")[0]["init_args"]
-    assert (official["bits"], official["input_bits"], official["bins"]) == (5, 8, "vdvae")
-    assert (normalised["bits"], normalised["input_bits"], normalised["bins"]) == (5, 5, "normalised")
+    assert (official["bits"], official["sees"]["bits"], official["bins"]) == (5, 8, "vdvae")
+    assert (normalised["bits"], normalised["sees"]["bits"], normalised["bins"]) == (5, 5, "normalised")
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_a_published_architecture_is_recognised_by_its_parameters(tmp_path, name):
     with torch.device("meta"):
-        model = VDVAE(**network_arguments(PUBLISHED[name]))
+        model = network(PUBLISHED[name])
     resolutions = sorted(model.decoder.biases, key=int)
     weights = {}
     for key, weight in model.state_dict().items():

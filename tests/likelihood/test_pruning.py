@@ -16,15 +16,15 @@ from zoo.likelihood.pruning import (
     pruned_terms,
 )
 from zoo.models import EfficientVDVAE
-from zoo.models.efficient_vdvae import DownStage, UpStage
+from zoo.models.efficient_vdvae import Architecture, BottomUpStage, Output, TopDownStage
 
 SHARES = [0.0, 0.01, 0.1, 0.3, 0.5, 0.77, 0.99, 1.0]
 
 
 def efficient_vdvae():
-    up = [UpStage(6, [1], ratio=0.5, stride=2), UpStage(8, [1], ratio=0.5)]
-    down = [DownStage(8, [2], latents=3, ratio=0.5), DownStage(6, [2], latents=2, ratio=0.5, stride=2)]
-    return EfficientVDVAE([3, 8, 8], 8, up, down, mixtures=2)
+    up = [BottomUpStage(6, [1], ratio=0.5, stride=2), BottomUpStage(8, [1], ratio=0.5)]
+    down = [TopDownStage(8, [2], latents=3, ratio=0.5), TopDownStage(6, [2], latents=2, ratio=0.5, stride=2)]
+    return EfficientVDVAE([3, 8, 8], 8, Architecture(up, down), Output(2))
 
 
 def vdvae():

@@ -7,6 +7,7 @@ import pytest
 import torch
 import yaml
 
+from zoo.checkpoints import build
 from zoo.checkpoints.vdvae import PUBLISHED, decoder_stages, encoder_stages, widths
 from zoo.errors import UserError
 from zoo.likelihood import (
@@ -18,7 +19,9 @@ from zoo.likelihood import (
     from_levels,
     to_levels,
 )
-from zoo.models.vdvae import VDVAE, DecoderStage, EncoderStage
+from zoo.models.vdvae import VDVAE, Aids, Architecture, DecoderStage, EncoderInput, EncoderStage
+from zoo.models.vdvae.layers import StochasticLayer
+from zoo.training.recomputation import recompute_blocks
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 PUBLISHED_CONFIGS = sorted(CONFIGS.glob("vdvae_*.yaml"))
@@ -26,10 +29,14 @@ ENCODER = [EncoderStage(8, 2, 2), EncoderStage(4, 1, 4), EncoderStage(1, 1)]
 DECODER = [DecoderStage(1, 1), DecoderStage(4, 2, 1), DecoderStage(8, 2, 4)]
 
 
-def tiny(**arguments):
+def architecture(encoder=ENCODER, decoder=DECODER, **settings):
+    small = {"width": 8, "widths": {4: 12, 1: 12}, "latent_channels": 3, "mixtures": 2}
+    return Architecture(encoder, decoder, **{**small, **settings})
+
+
+def tiny(net=None, **arguments):
     """A model of five layers; every weight is disturbed, so that nothing is zero by initialisation."""
-    settings = {"width": 8, "widths": {4: 12, 1: 12}, "latent_channels": 3, "mixtures": 2, "image_size": 8} | arguments
-    model = VDVAE(ENCODER, DECODER, **settings)
+    model = VDVAE(net or architecture(), **{"image_shape": (3, 8, 8), **arguments})
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
@@ -59,7 +66,7 @@ def test_groups_are_visited_top_first_and_named_by_position_and_resolution():
 
 def test_a_new_model_has_a_standard_normal_prior_everywhere():
     policy = Recording(SamplePrior())
-    VDVAE(ENCODER, DECODER, width=8, image_size=8, widths={4: 12, 1: 12}).ancestral_pass(policy, n=2)
+    VDVAE(architecture(), (3, 8, 8)).ancestral_pass(policy, n=2)
     for site in policy.sites:
         assert not site.prior.mean.any()
         assert not site.prior.log_std.any()
@@ -67,7 +74,8 @@ def test_a_new_model_has_a_standard_normal_prior_everywhere():
 
 def test_residual_branches_start_smaller_the_deeper_the_network():
     def spread(blocks):
-        model = VDVAE([EncoderStage(4, blocks, 4), EncoderStage(1, 1)], [DecoderStage(4, blocks)], 64, image_size=4)
+        net = Architecture([EncoderStage(4, blocks, 4), EncoderStage(1, 1)], [DecoderStage(4, blocks)], 64)
+        model = VDVAE(net, (3, 4, 4))
         last = [model.encoder.blocks[0].conv4, model.decoder.layers[0].residual.conv4, model.decoder.layers[0].project]
         return [conv.weight.std().item() for conv in last], [conv.bias.abs().max().item() for conv in last]
 
@@ -79,10 +87,10 @@ def test_residual_branches_start_smaller_the_deeper_the_network():
 
 
 def test_biases_exist_up_to_their_limit_and_other_streams_start_from_zeros():
-    model = tiny(bias_up_to=4)
+    model = tiny(architecture(bias_up_to=4))
     assert sorted(model.decoder.biases) == ["1", "4"]
     stages = [DecoderStage(4, 1), DecoderStage(8, 1)]  # nothing is upsampled into the last resolution
-    alone = VDVAE(ENCODER, stages, width=8, widths={4: 12, 1: 12}, image_size=8, bias_up_to=4)
+    alone = VDVAE(architecture(decoder=stages, bias_up_to=4), (3, 8, 8))
     policy = Recording(SamplePrior())
     alone.ancestral_pass(policy, n=2)
     assert policy.latents[1].shape[-1] == 8
@@ -91,7 +99,7 @@ def test_biases_exist_up_to_their_limit_and_other_streams_start_from_zeros():
 def test_resolutions_that_are_no_powers_of_two():
     encoder = [EncoderStage(28, 1, 2), EncoderStage(14, 1, 2), EncoderStage(7, 1, 7), EncoderStage(1, 1)]
     decoder = [DecoderStage(1, 1), DecoderStage(7, 1, 1), DecoderStage(14, 1, 7), DecoderStage(28, 1, 14)]
-    model = VDVAE(encoder, decoder, width=8, image_size=28, image_channels=1, bits=1, mixtures=1)
+    model = VDVAE(Architecture(encoder, decoder, width=8, mixtures=1), (1, 28, 28), bits=1)
     assert model.terms(images(2, 1, 28)).bits_per_dim().isfinite().all()
     assert set(model.sample(2).unique().tolist()) <= {0, 128}
 
@@ -106,12 +114,15 @@ def test_resolutions_that_are_no_powers_of_two():
         (ENCODER, DECODER[:-1], {}, "the last stage"),
         (ENCODER, DECODER, {"widths": {4: 4}}, "widths"),
         (ENCODER, DECODER, {"bits": 9}, "bits"),
-        (ENCODER, DECODER, {"image_channels": 2}, "image_channels"),
+        (ENCODER, DECODER, {"image_shape": (2, 8, 8)}, "1 or 3 channels"),
+        (ENCODER, DECODER, {"image_shape": (3, 8, 16)}, "square"),
     ],
 )
 def test_impossible_architectures_are_refused_by_name(encoder, decoder, arguments, message):
+    net = Architecture(encoder, decoder, width=8, widths=arguments.get("widths"))
+    others = {name: value for name, value in arguments.items() if name != "widths"}
     with pytest.raises(UserError, match=message):
-        VDVAE(encoder, decoder, **({"width": 8, "image_size": 8} | arguments))
+        VDVAE(net, **({"image_shape": (3, 8, 8)} | others))
 
 
 def test_images_of_another_size_are_refused():
@@ -164,7 +175,9 @@ def test_layout_and_recomputation_change_no_number_beyond_rounding():
     results = []
     for option in ("plain", "channels_last", "recompute"):
         torch.manual_seed(3)
-        model = tiny(checkpoint_activations=option == "recompute").train()
+        model = tiny().train()
+        if option == "recompute":
+            recompute_blocks(model)
         if option == "channels_last":
             model.to(memory_format=torch.channels_last)
         torch.manual_seed(4)
@@ -177,7 +190,9 @@ def test_layout_and_recomputation_change_no_number_beyond_rounding():
 
 def test_recomputation_stores_fewer_activations():
     def stored(recompute):
-        model = tiny(checkpoint_activations=recompute).train()
+        model = tiny().train()
+        if recompute:
+            recompute_blocks(model)
         sizes = []
         with torch.autograd.graph.saved_tensors_hooks(lambda t: sizes.append(t.numel()) or t, lambda t: t):
             model.objective(images())
@@ -186,9 +201,9 @@ def test_recomputation_stores_fewer_activations():
     assert stored(True) < 0.7 * stored(False)
 
 
-@pytest.mark.parametrize("reach", [0.5, 3.0])
-def test_the_reach_of_posteriors_limits_what_an_image_can_cost(reach):
-    model, x = tiny(posterior_reach=reach), images()
+@pytest.mark.parametrize("shift", [0.5, 3.0])
+def test_the_largest_shift_of_posteriors_limits_what_an_image_can_cost(shift):
+    model, x = tiny(aids=Aids(max_posterior_shift=shift)), images()
     with torch.no_grad():
         for layer in model.decoder.layers:  # an encoder gone wild
             layer.posterior.conv4.weight.mul_(1000.0)
@@ -197,18 +212,31 @@ def test_the_reach_of_posteriors_limits_what_an_image_can_cost(reach):
     seeded(lambda: model.ancestral_pass(policy, x))
     for site in policy.sites:
         distance = (site.posterior.mean - site.prior.mean).abs() / site.prior.std
-        assert distance.max() <= reach * 1.001
+        assert distance.max() <= shift * 1.001
         assert (site.posterior.log_std <= site.prior.log_std + 1.001).all()
     assert terms.bits_per_dim().isfinite().all()
 
 
 def test_the_warmup_of_the_rates_changes_the_loss_but_not_the_terms():
-    model, x = tiny(kl_warmup_steps=10), images()
+    model, x = tiny(aids=Aids(kl_warmup_steps=10)), images()
     objectives = [seeded(lambda step=step: model.objective(x, step=step)) for step in (0, 5, 10)]
-    for objective, weight in zip(objectives, (0.1, 0.55, 1.0), strict=True):
+    for objective, weight in zip(objectives, (0.1, 0.5, 1.0), strict=True):
         terms = objective.terms
         assert torch.equal(terms.nelbo, objectives[0].terms.nelbo)
         torch.testing.assert_close(objective.loss, (terms.distortion + weight * terms.rate).mean() / terms.num_dims)
+
+
+def test_the_fused_layer_is_the_plain_one_up_to_rounding():
+    model, x = tiny().double(), images()
+    passes = []
+    for plain in (False, True):
+        for layer in model.decoder.layers:
+            if plain:
+                layer.__class__ = StochasticLayer
+        passes.append(seeded(lambda: model.terms(x)))
+    for name, rate in passes[0].rates.items():
+        torch.testing.assert_close(passes[1].rates[name], rate, rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(passes[1].distortion, passes[0].distortion, rtol=1e-9, atol=1e-9)
 
 
 # ----------------------------------------------------------------------------------------------------------------------
@@ -232,7 +260,7 @@ def test_a_5bit_model_sees_nothing_of_the_lower_bits_unless_asked_to():
     model = tiny(bits=5)
     first, second = (seeded(lambda image=image: model.terms(image)).nelbo for image in (x, other))
     assert torch.equal(first, second)
-    official = tiny(bits=5, input_bits=8)
+    official = tiny(bits=5, sees=EncoderInput(bits=8))
     first, second = (seeded(lambda image=image: official.terms(image)).rate for image in (x, other))
     assert not torch.equal(first, second)
 
@@ -247,15 +275,15 @@ def test_published_configuration_has_the_official_layout_and_parameter_count(pat
     settings = yaml.safe_load(text)["model"]["network"]["init_args"]
     official = PUBLISHED[re.search(r"hyper-parameter set `(\w+)`", text)[1]]
     with torch.device("meta"):
-        model = VDVAE(**settings)
+        model = build({"class_path": "VDVAE", "init_args": settings})
     count = int(re.search(r"# parameters: (\d+)", text)[1])
     assert sum(parameter.numel() for parameter in model.parameters()) == count
     for ours, theirs in (("encoder", encoder_stages), ("decoder", decoder_stages)):
         kind = {"encoder": EncoderStage, "decoder": DecoderStage}[ours]
-        assert [kind(**stage) for stage in settings[ours]] == [
+        assert [kind(**stage) for stage in settings["architecture"][ours]] == [
             kind(**stage) for stage in theirs(official[f"{ours[:3]}_blocks"])
         ]
-    assert (settings.get("widths") or {}) == widths(official["custom_width_str"])
+    assert (settings["architecture"].get("widths") or {}) == widths(official["custom_width_str"])
 
 
 def test_every_published_configuration_is_there():

@@ -23,7 +23,7 @@ from zoo.likelihood.official import efficient_vdvae_log_mass
 from zoo.likelihood.pruning import MeanKL, PrunedPosterior, channel_means, keep_share
 from zoo.likelihood.terms import LikelihoodTerms
 from zoo.models.efficient_vdvae.blocks import log_softplus
-from zoo.models.efficient_vdvae.network import linear_temperatures
+from zoo.models.efficient_vdvae.model import linear_temperatures
 from zoo.models.efficient_vdvae.output import draw_values
 
 CASES = pytest.mark.parametrize("case", cases("efficient_vdvae", "*.json"))
@@ -190,7 +190,7 @@ def test_prior_sampling_at_temperatures(case, tag):
 def test_output_draws(case):
     g = golden(case)
     pixels = g.model.float().pixels(torch.from_numpy(g.a["head"]))
-    if g.model.mixtures == 0:
+    if g.model.described.mixtures == 0:
         close(torch.sigmoid(pixels.logits), g.a["bernoulli_probs"], atol=1e-5)
         return
     uniforms = [torch.from_numpy(g.a[key]) for key in ("out_u_mix", "out_u_logistic")]

@@ -1,8 +1,9 @@
 """Our VDVAE against recorded outputs of the official code, for every case of the vectors."""
 
+import copy
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from zoo.likelihood.levels import to_levels
 from zoo.likelihood.mixture import LogisticMixture
 from zoo.likelihood.official import vdvae_sample
 from zoo.models.vdvae import VDVAE
+from zoo.training.recomputation import recompute_blocks
 
 
 @dataclass(frozen=True)
@@ -102,7 +104,7 @@ def test_terms(path, precision):
     case = load(path)
     model, policy = case.model, Replay(case.series("eps"))
     if precision == "f64":
-        model = VDVAE(**official(path)[0]["init_args"]).double()
+        model = build(official(path)[0]).double()
         model.load_state_dict(case.model.state_dict())
         policy = Replay([eps.double() for eps in policy.noise])
     with torch.no_grad():
@@ -122,15 +124,17 @@ def test_terms(path, precision):
 @pytest.mark.parametrize("recompute", [False, True], ids=["stored", "recomputed"])
 def test_gradient_norms(path, recompute):
     case = load(path)
+    if recompute:
+        case = replace(case, model=copy.deepcopy(case.model))
+        recompute_blocks(case.model)
     order = translate({name: name for name in case.hparams["param_order"]}, rules(case.hparams), path.name)
     ours = {official: name for name, official in order.items()}
     model, policy = case.model.train(), Replay(case.series("eps"))
-    model.checkpoint_activations = recompute
     parameters = dict(model.named_parameters())
     pixels = model.ancestral_pass(policy, case.x)
     nats = sum(policy.rates.values()) - pixels.log_prob(to_levels(case.x, model.bits))
     gradients = torch.autograd.grad((nats / case.x[0].numel()).mean(), list(parameters.values()))
-    model.eval().checkpoint_activations = False
+    model.eval()
     norms = {name: gradient.double().norm() for name, gradient in zip(parameters, gradients, strict=True)}
     inOrder = torch.stack([norms[ours[name]] for name in case.hparams["param_order"]])
     close(inOrder, case.arrays["grad_norm_per_param"], rtol=1e-3, atol=1e-8)

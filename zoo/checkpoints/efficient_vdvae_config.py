@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from zoo.errors import UserError
-from zoo.models.efficient_vdvae.blocks import DownStage, UpStage
+from zoo.models.efficient_vdvae.blocks import BottomUpStage, TopDownStage
 
 Sections = dict[str, dict[str, Any]]
 
@@ -136,22 +136,26 @@ def network_arguments(sections: Sections) -> dict[str, Any]:
         return {
             "image_shape": [data["channels"], side, side],
             "bits": 1 if digits else int(data["num_bits"]),
-            "bottom_up": [asdict(stage) for stage in up_stages(model)],
-            "top_down": [asdict(stage) for stage in down_stages(model)],
-            "mixtures": 0 if digits else model["num_output_mixtures"],
-            "pad": (resolution - side) // 2,
-            "latent_scale": model["distribution_base"],
-            "latent_beta": float(model["gradient_smoothing_beta"]),
-            # copies from before April 2022 lack the two: the output then used the settings of the latents
-            "output_scale": model.get("output_distribution_base", model["distribution_base"]),
-            "output_beta": float(model.get("output_gradient_smoothing_beta", model["gradient_smoothing_beta"])),
-            "min_log_scale": float(loss["min_mol_logscale"]),
-            "residual_posterior": model["use_residual_distribution"],
-            "zero_prior": model["initialize_prior_weights_as_zero"],
-            "stable_init": model["stable_init"],
-            "pointwise": model["use_1x1_conv"],
-            "input_kernel": _square(model, "input_kernel_size"),
-            "output_kernel": _square(model, "output_kernel_size"),
+            "architecture": {
+                "bottom_up": [asdict(stage) for stage in up_stages(model)],
+                "top_down": [asdict(stage) for stage in down_stages(model)],
+                "pad": (resolution - side) // 2,
+                "latent_scale": model["distribution_base"],
+                "latent_beta": float(model["gradient_smoothing_beta"]),
+                "residual_posterior": model["use_residual_distribution"],
+                "zero_prior": model["initialize_prior_weights_as_zero"],
+                "stable_init": model["stable_init"],
+                "pointwise": model["use_1x1_conv"],
+                "input_kernel": _square(model, "input_kernel_size"),
+                "output_kernel": _square(model, "output_kernel_size"),
+            },
+            "output": {
+                "mixtures": 0 if digits else model["num_output_mixtures"],
+                # copies from before April 2022 lack the two: the output then used the settings of the latents
+                "scale": model.get("output_distribution_base", model["distribution_base"]),
+                "beta": float(model.get("output_gradient_smoothing_beta", model["gradient_smoothing_beta"])),
+                "min_log_scale": float(loss["min_mol_logscale"]),
+            },
             "schedule": _schedule(loss),
         }
     except KeyError as error:
@@ -192,10 +196,10 @@ def _columns(model: dict[str, Any], prefix: str, keys: list[str]) -> list[dict[s
     return [dict(zip(keys, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
 
-def up_stages(model: dict[str, Any]) -> list[UpStage]:
+def up_stages(model: dict[str, Any]) -> list[BottomUpStage]:
     """Runs of equal bottom-up levels, from the image downwards."""
     keys = ["strides", "n_blocks_per_res", "n_blocks", "n_layers", "filters", "mid_filters_ratio", "kernel_size"]
-    stages: list[UpStage] = []
+    stages: list[BottomUpStage] = []
     width, pooled, previous = model["input_conv_filters"], True, {}
     for level in _columns(model, "up", [*keys, "skip_filters"]):
         settings = {
@@ -208,19 +212,19 @@ def up_stages(model: dict[str, Any]) -> list[UpStage]:
         }
         blocks, stride = level["n_blocks_per_res"] + 1, level["strides"]
         if pooled or settings != previous:
-            stages.append(UpStage(blocks=[blocks], stride=stride, **settings))
+            stages.append(BottomUpStage(blocks=[blocks], stride=stride, **settings))
         else:
-            stages[-1] = UpStage(blocks=[*stages[-1].blocks, blocks], stride=stride, **settings)
+            stages[-1] = BottomUpStage(blocks=[*stages[-1].blocks, blocks], stride=stride, **settings)
         if stride == 1 and level["filters"] != width:
             raise UserError(f"model.up_filters: {level['filters']} after {width} at a level with stride 1")
         width, pooled, previous = level["filters"], stride > 1, settings
     return stages
 
 
-def down_stages(model: dict[str, Any]) -> list[DownStage]:
+def down_stages(model: dict[str, Any]) -> list[TopDownStage]:
     """Runs of equal top-down levels, from the lowest resolution upwards."""
     keys = ["strides", "n_blocks_per_res", "n_blocks", "n_layers", "filters", "mid_filters_ratio", "kernel_size"]
-    stages: list[DownStage] = []
+    stages: list[TopDownStage] = []
     previous: dict[str, Any] = {}
     for level in _columns(model, "down", [*keys, "latent_variates"]):
         settings = {
@@ -233,8 +237,8 @@ def down_stages(model: dict[str, Any]) -> list[DownStage]:
         }
         blocks, stride = level["n_blocks_per_res"] + 1, level["strides"]
         if stride > 1 or settings != previous:
-            stages.append(DownStage(blocks=[blocks], stride=stride, **settings))
+            stages.append(TopDownStage(blocks=[blocks], stride=stride, **settings))
         else:
-            stages[-1] = DownStage(blocks=[*stages[-1].blocks, blocks], stride=stages[-1].stride, **settings)
+            stages[-1] = TopDownStage(blocks=[*stages[-1].blocks, blocks], stride=stages[-1].stride, **settings)
         previous = settings
     return stages

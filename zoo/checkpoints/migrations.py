@@ -108,6 +108,55 @@ def snail(arguments: Arguments) -> Arguments:
     return {**arguments, "trunk": rest}
 
 
+def vdvae(arguments: Arguments) -> Arguments:
+    """Nineteen arguments became the architecture, what the encoder sees, and aids for short trainings."""
+    arguments = without(arguments, "checkpoint_activations")
+    if "image_size" in arguments or "image_channels" in arguments:
+        channels, side = arguments.pop("image_channels", 3), arguments.pop("image_size", 32)
+        arguments["image_shape"] = [channels, side, side]
+    architecture = ("encoder", "decoder", "width", "widths", "latent_channels", "bottleneck", "bias_up_to", "mixtures")
+    groups = {
+        "architecture": {name: name for name in architecture},
+        "sees": {"input_bits": "bits", "shift": "shift", "scale": "scale"},
+        "aids": {**{name: name for name in ("posterior_gain", "kl_warmup_steps")}, **SHIFT},
+    }
+    return gathered(arguments, groups)
+
+
+def efficient_vdvae(arguments: Arguments) -> Arguments:
+    """Twenty-three arguments became the architecture, the output, and aids for short trainings."""
+    architecture = (
+        *("bottom_up", "top_down", "pad", "latent_scale", "latent_beta", "residual_posterior", "zero_prior"),
+        *("stable_init", "pointwise", "input_kernel", "output_kernel"),
+    )
+    groups = {
+        "architecture": {name: name for name in architecture},
+        "output": {
+            "mixtures": "mixtures",
+            "output_scale": "scale",
+            "output_beta": "beta",
+            "min_log_scale": "min_log_scale",
+        },
+        "aids": {**{name: name for name in ("initial_scale", "posterior_gain")}, **SHIFT},
+    }
+    if arguments.get("schedule", {}) is None:
+        arguments = without(arguments, "schedule")
+    return gathered(without(arguments, "recompute"), groups)
+
+
+def latent_hierarchy(arguments: Arguments) -> Arguments:
+    """Recomputation left the network."""
+    return without(arguments, "checkpoint_activations")
+
+
+SHIFT = {"posterior_reach": "max_posterior_shift"}
 RENAMED = {"convention": "bins"}
 """Arguments of several classes that had another name when older checkpoints were written."""
-MIGRATIONS: dict[str, Callable[[Arguments], Arguments]] = {"VDM": vdm, "PixelSNAIL": snail, "CodePrior": snail}
+MIGRATIONS: dict[str, Callable[[Arguments], Arguments]] = {
+    "CodePrior": snail,
+    "EfficientVDVAE": efficient_vdvae,
+    "HierarchicalVAE": latent_hierarchy,
+    "PixelSNAIL": snail,
+    "VDM": vdm,
+    "VDVAE": vdvae,
+}

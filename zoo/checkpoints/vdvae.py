@@ -18,9 +18,9 @@ import torch
 from torch import Tensor
 
 from zoo.checkpoints.keymap import Rule, translate
+from zoo.checkpoints.store import build
 from zoo.errors import UserError, closest
 from zoo.files import safe_torch_load
-from zoo.models.vdvae import VDVAE
 
 _COMMON = {"bottleneck_multiple": 0.25, "zdim": 16, "no_bias_above": 64, "image_channels": 3}
 PUBLISHED: dict[str, dict[str, Any]] = {
@@ -95,7 +95,8 @@ def import_checkpoint(
     hparams = _hparams(official, file, config, published)
     arguments = network_arguments(hparams)
     if bins == "normalised":
-        arguments |= {"bins": "normalised", "input_bits": arguments["bits"]}
+        arguments["bins"] = "normalised"
+        arguments["sees"]["bits"] = arguments["bits"]
     spec = {"class_path": "zoo.models.VDVAE", "init_args": arguments}
     return spec, translate(official, rules(hparams), str(file))
 
@@ -146,7 +147,7 @@ def _fits(official: Mapping[str, Tensor], hparams: Mapping[str, Any]) -> bool:
     if found != sum(stage["blocks"] or 0 for stage in stages):
         return False  # building a network only to see that it is of another depth takes seconds
     with torch.device("meta"):
-        own = VDVAE(**network_arguments(hparams)).state_dict()
+        own = build({"class_path": "zoo.models.VDVAE", "init_args": network_arguments(hparams)}).state_dict()
     if len(own) != len(official):
         return False
     try:
@@ -189,21 +190,20 @@ def network_arguments(hparams: Mapping[str, Any]) -> dict[str, Any]:
         raise UserError(f"dataset {dataset!r} is unknown to the official code: {closest(dataset, PREPROCESSING)}")
     shift, scale, bits = PREPROCESSING[dataset]
     return {
-        "encoder": encoder_stages(hparams["enc_blocks"]),
-        "decoder": decoder_stages(hparams["dec_blocks"]),
-        "width": hparams["width"],
-        "widths": widths(hparams.get("custom_width_str") or ""),
-        "latent_channels": hparams["zdim"],
-        "mixtures": hparams["num_mixtures"],
-        "bottleneck": hparams.get("bottleneck_multiple", 0.25),
-        "bias_up_to": hparams.get("no_bias_above", 64),
+        "architecture": {
+            "encoder": encoder_stages(hparams["enc_blocks"]),
+            "decoder": decoder_stages(hparams["dec_blocks"]),
+            "width": hparams["width"],
+            "widths": widths(hparams.get("custom_width_str") or ""),
+            "latent_channels": hparams["zdim"],
+            "bottleneck": hparams.get("bottleneck_multiple", 0.25),
+            "bias_up_to": hparams.get("no_bias_above", 64),
+            "mixtures": hparams["num_mixtures"],
+        },
+        "image_shape": [hparams.get("image_channels", 3), hparams["image_size"], hparams["image_size"]],
         "bits": bits,
-        "input_bits": 8,
-        "image_size": hparams["image_size"],
-        "image_channels": hparams.get("image_channels", 3),
-        "shift": shift,
-        "scale": scale,
         "bins": "vdvae",
+        "sees": {"bits": 8, "shift": shift, "scale": scale},
     }
 
 

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
+from zoo.likelihood.precision import full
 from zoo.likelihood.visit import Choose, draw
 
 
@@ -21,7 +22,7 @@ class Bernoulli:
     """
 
     def __init__(self, logits: Tensor) -> None:
-        self.logits = logits
+        self.logits = full(logits)
 
     def log_prob(self, levels: Tensor) -> Tensor:
         """(B,) nats of integer levels (B, C, H, W) in {0, 1}."""

@@ -13,6 +13,7 @@ from torch.nn import functional as F  # noqa: N812
 
 from zoo.likelihood.levels import Bins, check_bits, half_bin, level_values
 from zoo.likelihood.official import efficient_vdvae_log_mass, vdvae_log_mass
+from zoo.likelihood.precision import full
 from zoo.likelihood.visit import Choose
 
 # exp(30) still fits float32 with room for products, and a logistic this sharp is a point mass on every grid of levels.
@@ -46,6 +47,37 @@ def bin_log_mass(offset: Tensor, log_scale: Tensor, levels: Tensor, bits: int) -
     width = torch.log(-torch.expm1(-2.0 * half * inverse))
     interior = below_upper + above_lower + width
     return torch.where(levels == 0, below_upper, torch.where(levels == 2**bits - 1, above_lower, interior))
+
+
+def head_channels(channels: int, mixtures: int) -> int:
+    """Channels of the network output that describes M logistics over C colours: 10 M for C = 3, 3 M for C = 1."""
+    return mixtures * (1 + channels * (3 if channels == 3 else 2))
+
+
+def split_head(head: Tensor, channels: int) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+    """The parts of a network output, in the layout of the official codes and in full precision.
+
+    Channels: M logits, then for each colour M means, M log-scales and (if C = 3) M raw coefficients.
+
+    Args:
+        head: (B, `head_channels`, H, W).
+        channels: C, 1 or 3.
+
+    Returns:
+        Logits (B, M, H, W); means and log-scales (B, C, M, H, W); coefficients (B, 3, M, H, W), squashed by tanh, or
+        None for C = 1.
+    """
+    kinds = 3 if channels == 3 else 2
+    mixtures = head.shape[1] // (1 + kinds * channels)
+    if mixtures == 0 or head.shape[1] != head_channels(channels, mixtures):
+        unit = head_channels(channels, 1)
+        raise ValueError(
+            f"a mixture head of {channels} channel(s) has a multiple of {unit} channels, got {head.shape[1]}"
+        )
+    head = full(head)
+    # (B, kinds C M, H, W) -> (B, C, kind, M, H, W)
+    means, log_scales, *raw = head[:, mixtures:].unflatten(1, (channels, kinds, mixtures)).unbind(dim=2)
+    return head[:, :mixtures], means, log_scales, raw[0].tanh() if raw else None
 
 
 class LogisticMixture:
@@ -89,26 +121,18 @@ class LogisticMixture:
 
     @classmethod
     def from_head(
-        cls, head: Tensor, bits: int, bins: Bins = "normalised", min_log_scale: float = -7.0
+        cls, head: Tensor, bits: int, bins: Bins = "normalised", min_log_scale: float = -7.0, channels: int = 3
     ) -> LogisticMixture:
-        """Read the 10 M-channel head of the official codes.
-
-        Channels: M logits, then for each colour M means, M log-scales and M raw coefficients (tanh is applied here).
+        """Read the head of the official codes; see `split_head`.
 
         Args:
-            head: (B, 10 M, H, W) network output.
+            head: (B, 10 M or 3 M, H, W) network output for C = 3 or 1.
             bits: depth of the levels.
             bins: see the class.
             min_log_scale: see the class.
+            channels: C.
         """
-        batch, channels, height, width = head.shape
-        mixtures = channels // 10
-        if channels != 10 * mixtures or mixtures == 0:
-            raise ValueError(f"a three-colour mixture head has a multiple of 10 channels, got {channels}")
-        # (B, 9M, H, W) -> (B, colour, kind, M, H, W)
-        rest = head[:, mixtures:].reshape(batch, 3, 3, mixtures, height, width)
-        means, log_scales, raw_coefficients = rest.unbind(dim=2)
-        return cls(head[:, :mixtures], means, log_scales, raw_coefficients.tanh(), bits, bins, min_log_scale)
+        return cls(*split_head(head, channels), bits, bins, min_log_scale)
 
     @property
     def log_scales(self) -> Tensor:

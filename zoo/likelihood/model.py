@@ -84,8 +84,11 @@ class LikelihoodModel(nn.Module, ABC):
         """
 
     @abstractmethod
-    def objective(self, x: Tensor, label: Tensor | None = None, step: int = 0) -> Objective:
-        """What training minimises at optimiser step `step`, in nats per dimension; arguments as in `terms`."""
+    def objective(self, x: Tensor, label: Tensor | None = None, step: int | Tensor = 0) -> Objective:
+        """What training minimises at optimiser step `step`, in nats per dimension; arguments as in `terms`.
+
+        Training gives the step as a tensor on the device of the weights, so that nothing is compiled anew or waits.
+        """
 
     @abstractmethod
     def sample(self, n: int, temperature: float = 1.0, label: Tensor | None = None) -> Tensor:
@@ -159,7 +162,7 @@ class AncestralModel(LikelihoodModel, ABC):
         distortion = -pixels.log_prob(to_levels(x, self.bits))
         return LikelihoodTerms(distortion, policy.rates, num_dims=x[0].numel(), priced=self.priced)
 
-    def objective(self, x: Tensor, label: Tensor | None = None, step: int = 0) -> Objective:
+    def objective(self, x: Tensor, label: Tensor | None = None, step: int | Tensor = 0) -> Objective:
         """The plain negative ELBO in nats per dimension, averaged over the batch."""
         terms = self.terms(x, label)
         return Objective(loss=terms.nelbo.mean() / terms.num_dims, terms=terms)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
 
@@ -10,7 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 from torch.utils.checkpoint import checkpoint
 
-from zoo.likelihood import DiagonalGaussian
+from zoo.likelihood import DiagonalGaussian, LatentPolicy, LatentSite
+from zoo.likelihood.precision import full
 
 
 def nearest_upsample(x: Tensor, factor: int) -> Tensor:
@@ -61,7 +63,32 @@ def recomputed(function: Callable[..., Any], *arguments: Any) -> Any:
     return checkpoint(function, *arguments, use_reentrant=False)
 
 
-def within_reach(posterior: DiagonalGaussian, prior: DiagonalGaussian, reach: float) -> DiagonalGaussian:
+def site_name(number: int, height: int, width: int) -> str:
+    """Name of a group of latents: its number from the top and the size of its grid.
+
+    Example:
+        >>> site_name(4, 8, 8)
+        'z04_8x8'
+    """
+    return f"z{number:02d}_{height}x{width}"
+
+
+def ramp(step: int | Tensor, start: float, length: float, floor: float) -> Tensor:
+    """A weight that rises in a straight line from `floor` to 1: KL warm-up.
+
+    Args:
+        step: training step; a tensor, so that compiled code is not compiled anew at every step.
+        start: where the line begins.
+        length: steps from there to 1.
+        floor: smallest weight, so that the posterior never runs free of the prior.
+
+    Returns:
+        Scalar, `(step - start) / length` kept between `floor` and 1.
+    """
+    return ((torch.as_tensor(step, dtype=torch.float32) - start) / length).clamp(floor, 1.0)
+
+
+def within(posterior: DiagonalGaussian, prior: DiagonalGaussian, max_shift: float) -> DiagonalGaussian:
     """The posterior, kept near the prior, so that no latent of an unusual image can cost without bound.
 
     Any distribution is a valid posterior, so the bound on -log p(x) stays one.
@@ -69,9 +96,69 @@ def within_reach(posterior: DiagonalGaussian, prior: DiagonalGaussian, reach: fl
     Args:
         posterior: what the network proposes.
         prior: p(z | above).
-        reach: largest distance of the means, in standard deviations of the prior. The posterior's standard deviation is
-            at most e times the prior's.
+        max_shift: largest distance of the means, in standard deviations of the prior. The posterior's standard
+            deviation is at most e times the prior's.
     """
-    distance = reach * prior.std
+    distance = max_shift * prior.std
     mean = prior.mean + (posterior.mean - prior.mean).clamp(-distance, distance)
     return DiagonalGaussian(mean, torch.minimum(posterior.log_std, prior.log_std + 1.0))
+
+
+class TopDownLayer(nn.Module, ABC):
+    """One stochastic layer of a hierarchy: what VDVAE, Efficient-VDVAE and the latent VAE have in common.
+
+    A family says what its three networks are, from tensors to tensors; what happens between them stands here:
+
+        prior, features = propose(h);   posterior = infer(h, seen);   z <- policy;   h <- descend(h, features, z)
+
+    Args:
+        index: position in the traversal, 0 is the top.
+        name: see `site_name`.
+        max_posterior_shift: see `within`; None sets no limit.
+    """
+
+    def __init__(self, index: int, name: str, max_posterior_shift: float | None = None) -> None:
+        super().__init__()
+        self.index, self.name, self.max_posterior_shift = index, name, max_posterior_shift
+
+    @abstractmethod
+    def propose(self, h: Tensor, label: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """Mean and log std of p(z | above), (B, Z, R, R) each, and what the layer adds to the state besides z."""
+
+    @abstractmethod
+    def infer(self, h: Tensor, seen: Tensor, label: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Mean and log std of q(z | above, x), (B, Z, R, R) each, from the state and what was seen of the image."""
+
+    @abstractmethod
+    def descend(self, h: Tensor, features: Tensor, z: Tensor, label: Tensor | None = None) -> Tensor:
+        """The state below the layer."""
+
+    def near(self, posterior: DiagonalGaussian, prior: DiagonalGaussian) -> DiagonalGaussian:
+        """The posterior as it is used."""
+        return posterior if self.max_posterior_shift is None else within(posterior, prior, self.max_posterior_shift)
+
+    def forward(
+        self,
+        h: Tensor,
+        seen: Tensor | None,
+        policy: LatentPolicy,
+        label: Tensor | None = None,
+        prior_label: Tensor | None = None,
+    ) -> Tensor:
+        """The step from the state above to the state below.
+
+        Args:
+            h: (B, W, R, R) state.
+            seen: (B, S, R, R) activations of the image, or None when no image is given.
+            policy: where the latents come from.
+            label: (B, E) embedded label that the posterior reads, in families with labels.
+            prior_label: the one that prior and state read.
+        """
+        mean, log_std, features = self.propose(h, prior_label)
+        prior = DiagonalGaussian(full(mean), full(log_std))
+        posterior = None
+        if seen is not None:
+            mean, log_std = self.infer(h, seen, label)
+            posterior = self.near(DiagonalGaussian(full(mean), full(log_std)), prior)
+        z = policy(LatentSite(self.name, self.index, prior, posterior))
+        return self.descend(h, features, z.to(h.dtype), prior_label)

@@ -55,12 +55,13 @@ class Run:
     seconds: float
 
 
-def network(beta: float, bits: int = 8, **options: Any) -> dict[str, Any]:
+def network(beta: float, bits: int = 8, min_log_scale: float = -250.0, **options: Any) -> dict[str, Any]:
     """Spec of the small network the short trainings use: 7 stochastic layers, 32x32.
 
     Args:
         beta: gradient smoothing of latents and output, 1 = none.
         bits: depth it prices.
+        min_log_scale: lower limit of the scales of the output.
         options: further arguments of `EfficientVDVAE`.
     """
     up = [
@@ -75,8 +76,13 @@ def network(beta: float, bits: int = 8, **options: Any) -> dict[str, Any]:
         {"width": 32, "blocks": [3], "ratio": 0.5, "latents": 8, "stride": 2},
         {"width": 16, "blocks": [1], "ratio": 0.5, "latents": 4, "stride": 2},
     ]
-    arguments = {"image_shape": [3, 32, 32], "bits": bits, "bottom_up": up, "top_down": down, "mixtures": 3}
-    arguments |= {"latent_beta": beta, "output_beta": beta, "schedule": {"steps": 200, "balance_steps": 200}}
+    arguments = {
+        "image_shape": [3, 32, 32],
+        "bits": bits,
+        "architecture": {"bottom_up": up, "top_down": down, "latent_beta": beta},
+        "output": {"mixtures": 3, "beta": beta, "min_log_scale": min_log_scale},
+        "schedule": {"steps": 200, "balance_steps": 200},
+    }
     return {"class_path": "zoo.models.EfficientVDVAE", "init_args": {**arguments, **options}}
 
 

@@ -129,7 +129,8 @@ def label_of(record: Record) -> str:
     if record.model == "Efficient-VDVAE":
         size = re.search(r"(?:^|[-_])(c[12])(?:[-_]|$)", record.config.lower())
         label += f" {size[1].upper()}" if size else ""
-        floor = record.spec.get("init_args", {}).get("min_log_scale")
+        arguments = record.spec.get("init_args", {})
+        floor = arguments.get("output", arguments).get("min_log_scale")  # records of earlier versions have no groups
         label += " (unbounded output)" if size is None and floor is not None and floor < -7.0 else ""
     if record.estimator == "importance":
         label += f", importance-weighted, {record.importance_samples} samples"

@@ -15,17 +15,19 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
-from torch.utils.checkpoint import checkpoint
 
+from zoo.errors import UserError
 from zoo.likelihood.gaussian import DiagonalGaussian
-from zoo.likelihood.latents import LatentPolicy, LatentSite
-from zoo.models.blocks import within_reach
+from zoo.likelihood.latents import LatentPolicy
+from zoo.likelihood.precision import outside_autocast
+from zoo.models.blocks import TopDownLayer, site_name
 
 ScaleBase = Literal["std", "logstd"]
+LN2 = 0.6931472  # the published smoothing, to the digits of the official configurations
 
 
 @dataclass(frozen=True)
-class UpStage:
+class BottomUpStage:
     """Bottom-up levels at one resolution.
 
     Attributes:
@@ -50,7 +52,7 @@ class UpStage:
 
 
 @dataclass(frozen=True)
-class DownStage:
+class TopDownStage:
     """Top-down levels at one resolution.
 
     Attributes:
@@ -72,6 +74,75 @@ class DownStage:
     stride: int = 1
     cells: int = 1
     layers: int = 2
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """The network, as data.
+
+    Attributes:
+        bottom_up: stages from the image down to the lowest resolution.
+        top_down: stages from the lowest resolution up to the image.
+        pad: border added on every side (level 0) before the network and cut off its output: 2 for 28 x 28 digits.
+        latent_scale: "std" (softplus) or "logstd" (exponential) latents.
+        latent_beta: gradient smoothing of the latents; 1 = none.
+        residual_posterior: posterior relative to the prior (in no published configuration).
+        zero_prior: start with priors that ignore the state above.
+        stable_init: scale the last convolution of residual blocks by 1 / sqrt(layers).
+        pointwise: outer convolutions of a cell are 1 x 1.
+        input_kernel: side of the first convolution.
+        output_kernel: side of the last convolution.
+
+    Raises:
+        UserError: if the stages do not fit together.
+    """
+
+    bottom_up: list[BottomUpStage]
+    top_down: list[TopDownStage]
+    pad: int = 0
+    latent_scale: ScaleBase = "std"
+    latent_beta: float = LN2
+    residual_posterior: bool = False
+    zero_prior: bool = False
+    stable_init: bool = True
+    pointwise: bool = True
+    input_kernel: int = 1
+    output_kernel: int = 1
+
+    def __post_init__(self) -> None:
+        """Refuse stages that do not fit together."""
+        ups, downs = self.bottom_up, self.top_down
+        for name, stages in (("bottom_up", ups), ("top_down", downs)):
+            if not stages or not all(stage.blocks and min(stage.blocks) > 0 for stage in stages):
+                raise UserError(f"{name}: needs at least one stage, and at least one block in every level (blocks)")
+            if any(int(stage.width * stage.ratio) < 1 for stage in stages):
+                raise UserError(f"{name}: width * ratio is below 1 in a stage; raise either")
+        if ups[-1].stride != 1 or downs[0].stride != 1:
+            raise UserError(
+                "bottom_up, top_down: the last and the first stage work at the same resolution, so both need stride 1"
+            )
+        levels = [sum(len(stage.blocks) for stage in stages) for stages in (ups, downs)]
+        if levels[0] != levels[1]:
+            raise UserError(f"bottom_up has {levels[0]} levels, top_down {levels[1]}; they must have as many")
+        up_steps = [stage.stride for stage in ups if stage.stride > 1]
+        down_steps = [stage.stride for stage in reversed(downs) if stage.stride > 1]
+        if up_steps != down_steps:
+            raise UserError(f"strides of bottom_up are {up_steps}, of top_down backwards {down_steps}; make them equal")
+
+    @property
+    def shrinking(self) -> float:
+        """1 / sqrt(stochastic layers), the scale of what every layer adds at the start."""
+        return float(sum(sum(stage.blocks) for stage in self.top_down)) ** -0.5
+
+    @property
+    def final_scale(self) -> float:
+        """Factor on the initial weights of the last convolution of a residual block."""
+        return self.shrinking if self.stable_init else 1.0
+
+    @property
+    def skips(self) -> list[int]:
+        """Channels of the skip connection of every top-down level."""
+        return [stage.skip or stage.width for stage in self.bottom_up for _ in stage.blocks][::-1]
 
 
 def log_softplus(raw: Tensor, beta: float) -> Tensor:
@@ -130,18 +201,16 @@ class Cell(nn.Module):
             convs[-1].weight.mul_(final_scale)
         self.convs = nn.Sequential(*(module for conv in convs for module in (nn.SiLU(), conv)))
         self.residual = residual
-        self.recompute = False
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, inputs, R, R) -> (B, outputs, R, R)."""
-        if self.recompute and torch.is_grad_enabled():
-            h = checkpoint(self.convs, x, use_reentrant=False)
-        else:
-            h = self.convs(x)
+        h = self.convs(x)
         return x + h if self.residual else h
 
 
-def residual_cells(width: int, stage: UpStage | DownStage, *, final_scale: float, pointwise: bool) -> nn.Sequential:
+def residual_cells(
+    width: int, stage: BottomUpStage | TopDownStage, *, final_scale: float, pointwise: bool
+) -> nn.Sequential:
     """The `stage.cells` residual cells of one block."""
     middle = int(width * stage.ratio)
     return nn.Sequential(
@@ -161,7 +230,7 @@ def residual_cells(width: int, stage: UpStage | DownStage, *, final_scale: float
     )
 
 
-class UpLevel(nn.Module):
+class BottomUpLevel(nn.Module):
     """Residual blocks, a skip connection, and pooling if the level is the last of its resolution.
 
     Args:
@@ -172,7 +241,9 @@ class UpLevel(nn.Module):
         pointwise: see `Cell`.
     """
 
-    def __init__(self, stage: UpStage, blocks: int, pooled: int | None, final_scale: float, pointwise: bool) -> None:
+    def __init__(
+        self, stage: BottomUpStage, blocks: int, pooled: int | None, final_scale: float, pointwise: bool
+    ) -> None:
         super().__init__()
         width = stage.width
 
@@ -238,28 +309,13 @@ class GaussianHead(nn.Module):
         self.base = base
         self.beta = beta
 
-    def forward(self, h: Tensor) -> DiagonalGaussian:
-        """(B, W, R, R) -> Gaussians of shape (B, Z, R, R)."""
-        mean, raw = self.projection(h).chunk(2, dim=1)  # (B, 2Z, R, R) -> 2 x (B, Z, R, R)
-        log_std = log_softplus(raw, self.beta) if self.base == "std" else self.beta * raw
-        return DiagonalGaussian(mean, log_std)
+    def forward(self, h: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, W, R, R) -> mean and log standard deviation, (B, Z, R, R) each."""
+        mean, raw = outside_autocast(self.projection, h).chunk(2, dim=1)  # (B, 2Z, R, R) -> 2 x (B, Z, R, R)
+        return mean, log_softplus(raw, self.beta) if self.base == "std" else self.beta * raw
 
 
-@dataclass(frozen=True)
-class LatentOptions:
-    """What all stochastic blocks of a network have in common; see `EfficientVDVAE`."""
-
-    base: ScaleBase
-    beta: float
-    residual_posterior: bool
-    zero_prior: bool
-    pointwise: bool
-    final_scale: float
-    z_scale: float
-    posterior_reach: float | None = None
-
-
-class DownBlock(nn.Module):
+class StochasticBlock(TopDownLayer):
     """One stochastic layer of the top-down pass (paper, figure 5).
 
     Args:
@@ -268,73 +324,76 @@ class DownBlock(nn.Module):
         stage: the stage of the block.
         skip: channels of the skip connection.
         inputs: channels of the block above if this block unpools, else None.
-        options: settings of the whole network.
+        net: the whole network.
+        max_posterior_shift: see `zoo.models.blocks.within`.
     """
 
     def __init__(
         self,
         index: int,
         resolution: tuple[int, int],
-        stage: DownStage,
+        stage: TopDownStage,
         skip: int,
         inputs: int | None,
-        options: LatentOptions,
+        net: Architecture,
+        max_posterior_shift: float | None = None,
     ) -> None:
-        super().__init__()
-        width, cell = stage.width, (stage.kernel, stage.layers)
-        self.index = index
-        self.name = f"z{index + 1:02d}_{resolution[0]}x{resolution[1]}"
+        super().__init__(index, site_name(index + 1, *resolution), max_posterior_shift)
+        width, joint, cell = stage.width, stage.width + skip, (stage.kernel, stage.layers)
         self.latent_shape = (stage.latents, *resolution)
-        self.options = options
+        self.residual_posterior = net.residual_posterior
         self.unpool = None if inputs is None else Unpool(inputs, width, stage.stride, resolution)
         self.prior_net = Cell(
             width,
             2 * width,
             int(width * stage.ratio),
             *cell,
-            final_scale=0.0 if options.zero_prior else 1.0,
-            pointwise=options.pointwise,
+            final_scale=0.0 if net.zero_prior else 1.0,
+            pointwise=net.pointwise,
         )
-        joint = width + skip
-        self.posterior_net = Cell(
-            joint, int(joint * 0.5), int(joint * stage.ratio * 0.5), *cell, pointwise=options.pointwise
-        )
-        self.prior_head = GaussianHead(width, stage.latents, options.base, options.beta)
-        self.posterior_head = GaussianHead(int(joint * 0.5), stage.latents, options.base, options.beta)
+        middle = int(joint * stage.ratio * 0.5)
+        self.posterior_net = Cell(joint, int(joint * 0.5), middle, *cell, pointwise=net.pointwise)
+        self.prior_head = GaussianHead(width, stage.latents, net.latent_scale, net.latent_beta)
+        self.posterior_head = GaussianHead(int(joint * 0.5), stage.latents, net.latent_scale, net.latent_beta)
         self.z_projection = xavier_conv(stage.latents, width)
         with torch.no_grad():
-            self.z_projection.weight.mul_(options.z_scale)
-        self.residual = residual_cells(width, stage, final_scale=options.final_scale, pointwise=options.pointwise)
+            self.z_projection.weight.mul_(net.shrinking)  # without it training diverges at once (appendix C.1)
+        self.residual = residual_cells(width, stage, final_scale=net.final_scale, pointwise=net.pointwise)
 
-    def posterior(self, h: Tensor, skip: Tensor, prior: DiagonalGaussian) -> DiagonalGaussian:
-        """The approximate posterior, from the state (B, W, R, R) and the image's skip connection (B, S, R, R)."""
-        q = self.posterior_head(self.posterior_net(torch.cat([h, skip], dim=1)))  # (B, W + S, R, R)
-        if self.options.residual_posterior:
-            q = DiagonalGaussian(q.mean + prior.mean, q.log_std + prior.log_std)
-        reach = self.options.posterior_reach
-        return q if reach is None else within_reach(q, prior, reach)
-
-    def forward(self, h: Tensor, skip: Tensor | None, policy: LatentPolicy) -> Tensor:
-        """The state above -> the state below, (B, W, R, R); `skip` is None when no image is given."""
-        if self.unpool is not None:
-            h = self.unpool(h)
+    def propose(self, h: Tensor, label: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """The prior, and what it adds to the state (B, W, R, R)."""
         residual, features = self.prior_net(h).chunk(2, dim=1)  # (B, 2W, R, R) -> 2 x (B, W, R, R)
-        prior = self.prior_head(features)
-        posterior = None if skip is None else self.posterior(h, skip, prior)
-        z = policy(LatentSite(self.name, self.index, prior, posterior))  # (B, Z, R, R)
-        return self.residual(h + residual + self.z_projection(z))
+        return *self.prior_head(features), residual
+
+    def infer(self, h: Tensor, skip: Tensor, label: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """The posterior, from the state (B, W, R, R) and the image's skip connection (B, S, R, R)."""
+        mean, log_std = self.posterior_head(self.posterior_net(torch.cat([h, skip], dim=1)))
+        return mean, log_std
+
+    def near(self, posterior: DiagonalGaussian, prior: DiagonalGaussian) -> DiagonalGaussian:
+        """The posterior as it is used: relative to the prior, if the network is built so."""
+        if self.residual_posterior:
+            posterior = DiagonalGaussian(posterior.mean + prior.mean, posterior.log_std + prior.log_std)
+        return super().near(posterior, prior)
+
+    def descend(self, h: Tensor, residual: Tensor, z: Tensor, label: Tensor | None = None) -> Tensor:
+        """The state below, (B, W, R, R)."""
+        out: Tensor = self.residual(h + residual + self.z_projection(z))
+        return out
 
 
-class DownLevel(nn.Module):
+class TopDownLevel(nn.Module):
     """The stochastic blocks that read one skip connection; only the first may unpool."""
 
-    def __init__(self, blocks: Sequence[DownBlock]) -> None:
+    def __init__(self, blocks: Sequence[StochasticBlock]) -> None:
         super().__init__()
         self.first = blocks[0]
         self.rest = nn.ModuleList(blocks[1:])
 
     def forward(self, h: Tensor, skip: Tensor | None, policy: LatentPolicy) -> Tensor:
-        """See `DownBlock.forward`."""
+        """The state above and the skip connection of the image (None without one) -> the state below."""
         for block in (self.first, *self.rest):
+            if block.unpool is not None:
+                h = block.unpool(h)
             h = block(h, skip, policy)
         return h

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from zoo.likelihood.levels import Bins, level_values
-from zoo.likelihood.mixture import LogisticMixture
+from zoo.likelihood.mixture import LogisticMixture, split_head
 from zoo.likelihood.official import efficient_vdvae_log_mass
 from zoo.models.efficient_vdvae.blocks import ScaleBase, log_softplus
 
@@ -38,10 +38,8 @@ def smoothed_mixture(
 ) -> LogisticMixture:
     """Raw output of the network -> distribution over levels.
 
-    The channel axis holds M logits, then for each colour M means, M raw scales and (for three colours) M coefficients.
-
     Args:
-        head: (B, M (3 C + 1), H, W) for C = 3; (B, 3 M, H, W) for C = 1.
+        head: network output, see `zoo.likelihood.mixture.split_head`.
         channels: C.
         bits: depth of the levels.
         base: "std": the scale is softplus_beta(raw), at least exp(min_log_scale); "logstd": the raw value, at least
@@ -53,12 +51,7 @@ def smoothed_mixture(
     Returns:
         The mixture over (B, C, H, W).
     """
-    parts = 3 if channels == 3 else 2
-    mixtures = head.shape[1] // (1 + parts * channels)
-    logits, rest = head[:, :mixtures], head[:, mixtures:]
-    groups = rest.unflatten(1, (channels, parts, mixtures))  # (B, C, parts, M, H, W)
-    raw = groups[:, :, 1]  # (B, C, M, H, W)
-    coefficients = torch.tanh(groups[:, :, 2]) if channels == 3 else None
+    logits, means, raw, coefficients = split_head(head, channels)
     if base == "std":
         log_scales = log_softplus(raw, beta).clamp_min(min_log_scale)
     else:
@@ -66,7 +59,7 @@ def smoothed_mixture(
         min_log_scale = beta * min_log_scale
     unusual = bins == "efficient_vdvae" and base == "logstd" and beta != 1.0
     mixture = (_OfficialLogStd if unusual else LogisticMixture)(
-        logits, groups[:, :, 0], log_scales, coefficients, bits, bins, min_log_scale
+        logits, means, log_scales, coefficients, bits, bins, min_log_scale
     )
     if isinstance(mixture, _OfficialLogStd):
         mixture.beta = beta

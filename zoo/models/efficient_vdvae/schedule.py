@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor
+
+from zoo.models.blocks import ramp
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class KLSchedule:
         balance_by_size: measure what a layer carries per latent dimension instead of in total.
 
     Example:
-        >>> round(KLSchedule().weight(100), 6), KLSchedule().weight(5042)
+        >>> round(KLSchedule().weight(100).item(), 6), KLSchedule().weight(5042).item()
         (0.015734, 1.0)
     """
 
@@ -42,20 +43,20 @@ class KLSchedule:
     balance_steps: int = 10000
     balance_by_size: bool = True
 
-    def weight(self, step: int) -> float:
-        """Weight of the KL at a step (the first step is 0)."""
+    def weight(self, step: int | Tensor) -> Tensor:
+        """Weight of the KL at a step (the first step is 0), a scalar."""
         if self.kind == "none":
-            return 1.0
+            return torch.ones(())
         if self.kind == "logistic":
-            return 1.0 / (1.0 + math.exp(-self.growth * (step - self.midpoint)))
-        return min(max((step - self.start) / (self.start + self.steps), self.floor), 1.0)
+            return torch.sigmoid(self.growth * (torch.as_tensor(step, dtype=torch.float32) - self.midpoint))
+        return ramp(step, self.start, self.start + self.steps, self.floor)
 
-    def weighted_rate(self, rates: Mapping[str, Tensor], sizes: Sequence[int], num_dims: int, step: int) -> Tensor:
+    def weighted_rate(self, rates: Mapping[str, Tensor], sizes: Tensor, num_dims: int, step: int | Tensor) -> Tensor:
         """The KL part of the training loss.
 
         Args:
             rates: layer name -> (B,) nats, in the order of `sizes`.
-            sizes: latent dimensions of each layer.
+            sizes: (L,) latent dimensions of each layer.
             num_dims: dimensions of one image.
             step: training step, from 0.
 
@@ -63,10 +64,9 @@ class KLSchedule:
             Scalar in nats per dimension.
         """
         per_layer = torch.stack([rate.mean() for rate in rates.values()])  # (L,) nats per image
-        if step > self.balance_steps:
-            return self.weight(step) * per_layer.sum() / num_dims
         carried = per_layer.detach()
         if self.balance_by_size:
-            carried = carried / carried.new_tensor(sizes)
+            carried = carried / sizes
         balance = len(carried) * carried / carried.sum().clamp_min(torch.finfo(carried.dtype).tiny)
-        return self.weight(step) * (balance * per_layer).sum() / num_dims
+        late = (torch.as_tensor(step) > self.balance_steps).to(carried.dtype)  # 0 or 1, without asking the device
+        return self.weight(step) * ((balance * (1 - late) + late) * per_layer).sum() / num_dims

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from zoo.errors import UserError
-from zoo.likelihood.gaussian import DiagonalGaussian
+from zoo.likelihood.precision import full, outside_autocast
+from zoo.models.blocks import TopDownLayer, site_name
 
 AttentionMode = Literal["correct", "as_released"]
 """`as_released`: the released code overwrites the result of multi-head attention by the query, so that the layer is a
@@ -23,10 +24,10 @@ SOFTPLUS_SHARPNESS = 0.693  # the official constant; not ln 2
 SMALLEST_VARIANCE = 1e-20
 
 
-def variance_head(mean: Tensor, raw: Tensor) -> DiagonalGaussian:
-    """Gaussian whose variance is softplus(0.693 raw) / 0.693."""
-    variance = F.softplus(SOFTPLUS_SHARPNESS * raw) / SOFTPLUS_SHARPNESS
-    return DiagonalGaussian(mean, 0.5 * variance.clamp_min(SMALLEST_VARIANCE).log())
+def variance_head(mean: Tensor, raw: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and log standard deviation of the Gaussian whose variance is softplus(0.693 raw) / 0.693."""
+    variance = F.softplus(SOFTPLUS_SHARPNESS * full(raw)) / SOFTPLUS_SHARPNESS
+    return full(mean), 0.5 * variance.clamp_min(SMALLEST_VARIANCE).log()
 
 
 def scaled_xavier_(layer: nn.Conv2d | nn.Linear, gain: float = 1.0) -> None:
@@ -80,10 +81,10 @@ class ResidualBlock(nn.Module):
     def forward(self, x: Tensor, label: Tensor | None = None) -> Tensor:
         """(B, c, R, R) and an embedded label (B, E) -> (B, out, R, R)."""
         u = x if self.label is None or label is None else x + self.label(label)[:, :, None, None]
-        u = self.conv2(F.silu(self.conv1(F.silu(u))))
-        if self.widen is not None and self.narrow is not None:
-            u = self.narrow(F.silu(self.widen(F.silu(u))))
-        return x + u if self.residual else u
+        u = F.silu(self.conv1(F.silu(u)))
+        if self.widen is not None:
+            u = F.silu(self.widen(F.silu(self.conv2(u))))
+        return x + self.last(u) if self.residual else outside_autocast(self.last, u)  # what is no residual is a head
 
 
 class Attention(nn.Module):
@@ -124,11 +125,11 @@ class Attention(nn.Module):
         return x + self.output(mixed).transpose(1, 2).reshape(batch, width, *grid)
 
 
-class StochasticLayer(nn.Module):
+class StochasticLayer(TopDownLayer):
     """One group of latents: prior, posterior, and the way the drawn value enters the state (section 3.3).
 
     Args:
-        name: unique name of the group; the key of its rate.
+        index: position from the top.
         width: decoder channels c.
         encoder_width: channels of the encoder's activation.
         resolution: R.
@@ -141,7 +142,7 @@ class StochasticLayer(nn.Module):
 
     def __init__(
         self,
-        name: str,
+        index: int,
         width: int,
         encoder_width: int,
         resolution: int,
@@ -151,9 +152,8 @@ class StochasticLayer(nn.Module):
         learned_prior: bool,
         out_gain: float,
     ) -> None:
-        super().__init__()
-        self.name, self.resolution = name, resolution
-        self.latent_channels, self.learned_prior = latent_channels, learned_prior
+        super().__init__(index, site_name(index, resolution, resolution))
+        self.resolution, self.latent_channels, self.learned_prior = resolution, latent_channels, learned_prior
         moments = 2 * latent_channels
         prior_out = width + (moments if learned_prior else 0)
         self.merge = nn.Conv2d(width + encoder_width, width, 1)
@@ -164,23 +164,25 @@ class StochasticLayer(nn.Module):
         scaled_xavier_(self.merge)
         scaled_xavier_(self.inject, out_gain)
 
-    def prior(self, x: Tensor, label: Tensor | None) -> tuple[DiagonalGaussian, Tensor]:
-        """Prior of the group and the part of the state that does not wait for z: (B, Z, R, R) and (B, c, R, R)."""
+    def propose(self, x: Tensor, label: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """The prior, and the part of the state that does not wait for z, (B, c, R, R)."""
         out = self.prior_block(x, label)
         if not self.learned_prior:
             zeros = x.new_zeros(len(x), self.latent_channels, *x.shape[2:])
-            return DiagonalGaussian(zeros, zeros), out
+            return zeros, zeros, out
         mean, raw, residual = out.split([self.latent_channels, self.latent_channels, x.shape[1]], dim=1)
-        return variance_head(mean, raw), residual
+        return *variance_head(mean, raw), residual
 
-    def posterior(self, x: Tensor, activation: Tensor, label: Tensor | None) -> DiagonalGaussian:
-        """Posterior of the group given the encoder's activation (B, encoder width, R, R)."""
+    def infer(self, x: Tensor, activation: Tensor, label: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """The posterior, given the encoder's activation (B, encoder width, R, R)."""
         merged = self.merge(torch.cat([x, activation], dim=1))
-        return variance_head(*self.posterior_block(merged, label).chunk(2, dim=1))
+        mean, raw = self.posterior_block(merged, label).chunk(2, dim=1)
+        return variance_head(mean, raw)
 
-    def advance(self, x: Tensor, residual: Tensor, z: Tensor, label: Tensor | None) -> Tensor:
+    def descend(self, x: Tensor, residual: Tensor, z: Tensor, label: Tensor | None = None) -> Tensor:
         """State after the group: (B, c, R, R)."""
-        return self.shared_block(x + self.inject(z) + residual, label)
+        out: Tensor = self.shared_block(x + self.inject(z) + residual, label)
+        return out
 
 
 class Resample(nn.Module):

@@ -6,15 +6,15 @@ layers, R resolution of a level, h x w size of the data.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from zoo.errors import UserError
 from zoo.likelihood.gaussian import DiagonalGaussian
-from zoo.likelihood.latents import LatentPolicy, LatentSite
-from zoo.models.blocks import recomputed
+from zoo.likelihood.latents import LatentPolicy
+from zoo.likelihood.precision import full, outside_autocast
 from zoo.models.latent_vae.blocks import (
     Attention,
     AttentionMode,
@@ -95,13 +95,13 @@ class Encoder(nn.Module):
             if i < len(sides) - 1:
                 self.pools.append(Resample(width, widths[i + 1], factor=side // sides[i + 1]))
 
-    def forward(self, y: Tensor, label: Tensor | None, recompute: bool = False) -> list[Tensor]:
+    def forward(self, y: Tensor, label: Tensor | None) -> list[Tensor]:
         """(B, C, h, w) -> one activation (B, width, R, R) per level, lowest resolution first."""
         x = self.stem(y)
         activations = []
         for i, level in enumerate(self.levels):
             for layer in level:
-                x = recomputed(layer, x, label) if recompute else layer(x, label)
+                x = layer(x, label)
             activations.append(x)
             if i < len(self.pools):
                 x = self.pools[i](x)
@@ -130,7 +130,6 @@ class HierarchicalVAE(nn.Module):
         attention_mode: "correct", or "as_released" for official weights; see `AttentionMode`.
         condition_channels: channels of a low-resolution image of the lowest level's side that the decoder starts from
             (the upsampling stack of Table 1), 0 for a learned start.
-        checkpoint_activations: recompute blocks in the backward pass instead of keeping their activations.
 
     Example:
         >>> vae = HierarchicalVAE(8, 3, 16, [1, 1, 1], [2, 2, 2], [2, 2, 1], [1, 1, 1], [0, 0, 0], [0, 0, 0])
@@ -155,7 +154,6 @@ class HierarchicalVAE(nn.Module):
         hierarchical_prior: bool = False,
         attention_mode: AttentionMode = "correct",
         condition_channels: int = 0,
-        checkpoint_activations: bool = False,
     ) -> None:
         super().__init__()
         sides = pyramid(resolution, len(groups))
@@ -164,7 +162,6 @@ class HierarchicalVAE(nn.Module):
         _check_lengths(len(groups), **lists, attention=attention, heads=heads)
         self.resolution, self.channels, self.num_classes = resolution, channels, num_classes
         self.latent_channels, self.hierarchical_prior = latent_channels, hierarchical_prior
-        self.checkpoint_activations = checkpoint_activations
         self.attention_mode: AttentionMode = attention_mode
         widths = [width * m for m in width_mult]
         encoder_widths = [(encoder_width or width) * m for m in width_mult]
@@ -192,7 +189,7 @@ class HierarchicalVAE(nn.Module):
         """The stochastic layers of one level; `first` is the number of the first one."""
         return [
             StochasticLayer(
-                name=f"z{number:02d}_{side}x{side}",
+                index=number,
                 width=width,
                 encoder_width=encoder_width,
                 resolution=side,
@@ -221,6 +218,14 @@ class HierarchicalVAE(nn.Module):
         """The stochastic layers in generation order, lowest resolution first."""
         return [layer for level in self.levels for layer in level if isinstance(layer, StochasticLayer)]
 
+    def recomputed_blocks(self) -> Iterator[tuple[nn.Module, str]]:
+        """See `LikelihoodModel`."""
+        for module in self.modules():
+            if isinstance(module, StochasticLayer):
+                yield from ((module, method) for method in ("propose", "infer", "descend"))
+        for level in (*self.encoder.levels, *self.levels):
+            yield from ((layer, "forward") for layer in level if not isinstance(layer, StochasticLayer))
+
     def embed_label(self, label: Tensor | None, n: int) -> Tensor | None:
         """(n,) class labels, -1 where there is none (None: nowhere) -> (n, E); None for unconditional networks."""
         if self.embed is None:
@@ -237,7 +242,6 @@ class HierarchicalVAE(nn.Module):
         prior_label: Tensor | None = None,
         condition: Tensor | None = None,
         size: tuple[int, int] | None = None,
-        first_index: int = 0,
     ) -> DiagonalGaussian:
         """Visit every group from the lowest resolution up.
 
@@ -249,7 +253,6 @@ class HierarchicalVAE(nn.Module):
             prior_label: what priors and state see instead, for label dropout; None means `label`.
             condition: (B, C', R, R) low-resolution image, for networks built with `condition_channels`.
             size: (h, w) to generate when there are no data, multiples of `resolution` / 4; None is the side built for.
-            first_index: number of the first site, if other sites come before.
 
         Returns:
             Gaussian over (B, C, h, w). Samples of the paper are its mean.
@@ -257,27 +260,18 @@ class HierarchicalVAE(nn.Module):
         batch = n if y is None else len(y)
         embedded = self.embed_label(label, batch)
         dropped = embedded if prior_label is None else self.embed_label(prior_label, batch)
-        recompute = self.checkpoint_activations and self.training
-        activations = None if y is None else self.encoder(y, embedded, recompute)
+        activations = None if y is None else self.encoder(y, embedded)
         x = self._initial(batch, condition)
         height, width = size or (self.resolution, self.resolution)
-        index = first_index
         for i, level in enumerate(self.levels):
+            seen = None if activations is None else activations[i]
             for layer in level:
-                if isinstance(layer, Attention):
-                    x = recomputed(layer, x) if recompute else layer(x)
-                    continue
-                activation = None if activations is None else activations[i]
-                prior, residual, posterior = _propose(layer, x, activation, embedded, dropped, recompute)
-                z = policy(LatentSite(layer.name, index, prior, posterior))
-                advance = (lambda *a, f=layer.advance: recomputed(f, *a)) if recompute else layer.advance
-                x = advance(x, residual, z, dropped)
-                index += 1
+                x = layer(x) if isinstance(layer, Attention) else layer(x, seen, policy, embedded, dropped)
             if i < len(self.upsamples):
                 above = self.sides[i + 1]
                 x = self.upsamples[i](x, (above * height // self.resolution, above * width // self.resolution))
-        mean, log_variance = self.head(x).chunk(2, dim=1)
-        return DiagonalGaussian(mean, 0.5 * log_variance)
+        mean, log_variance = outside_autocast(self.head, x).chunk(2, dim=1)
+        return DiagonalGaussian(full(mean), 0.5 * full(log_variance))
 
     def _initial(self, batch: int, condition: Tensor | None) -> Tensor:
         """State before the first group: the learned start, or the projected low-resolution image."""
@@ -295,40 +289,6 @@ def _beginning(width: int, side: int, channels: int) -> tuple[nn.Parameter | Non
     projection = nn.Conv2d(channels, width, 1)
     scaled_xavier_(projection)
     return None, projection
-
-
-def _propose(
-    layer: StochasticLayer,
-    x: Tensor,
-    activation: Tensor | None,
-    label: Tensor | None,
-    prior_label: Tensor | None,
-    recompute: bool,
-) -> tuple[DiagonalGaussian, Tensor, DiagonalGaussian | None]:
-    """Prior, residual of the state and (with data) posterior of one layer."""
-    if recompute:  # checkpointing carries tensors only
-        mean, log_std, residual = recomputed(lambda *a: _flat_prior(layer, *a), x, prior_label)
-        prior = DiagonalGaussian(mean, log_std)
-    else:
-        prior, residual = layer.prior(x, prior_label)
-    if activation is None:
-        return prior, residual, None
-    if recompute:
-        mean, log_std = recomputed(lambda *a: _flat_posterior(layer, *a), x, activation, label)
-        return prior, residual, DiagonalGaussian(mean, log_std)
-    return prior, residual, layer.posterior(x, activation, label)
-
-
-def _flat_prior(layer: StochasticLayer, x: Tensor, label: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-    """`StochasticLayer.prior` as a tuple of tensors."""
-    prior, residual = layer.prior(x, label)
-    return prior.mean, prior.log_std, residual
-
-
-def _flat_posterior(layer: StochasticLayer, x: Tensor, activation: Tensor, label: Tensor | None) -> tuple[Tensor, ...]:
-    """`StochasticLayer.posterior` as a tuple of tensors."""
-    posterior = layer.posterior(x, activation, label)
-    return posterior.mean, posterior.log_std
 
 
 def _check_lengths(levels: int, **lists: Sequence[int]) -> None:

@@ -12,11 +12,11 @@ Letters: B batch, C channels, E latent channels, h x w latent size, H x W image 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from zoo.errors import UserError, closest
 from zoo.likelihood.first_stage import FirstStage
@@ -170,6 +170,10 @@ class LatentVAE(AncestralModel):
         """Normalised latent (B, E, h, w) -> uint8 pictures (B, C, H, W) that lie on the model's levels."""
         return from_levels(to_levels(to_uint8(self.decode(y)), self.bits), self.bits)
 
+    def recomputed_blocks(self) -> Iterator[tuple[nn.Module, str]]:
+        """See `LikelihoodModel`."""
+        yield from self.hierarchy.recomputed_blocks()
+
     # -- the traversal ------------------------------------------------------------------------------------------------
 
     def latent_pass(
@@ -247,7 +251,7 @@ class LatentVAE(AncestralModel):
         nothing = torch.zeros_like(policy.rates[LATENT])
         return LikelihoodTerms(nothing, policy.rates, num_dims=self.latent_dims, priced="codes")
 
-    def objective(self, x: Tensor, label: Tensor | None = None, step: int = 0) -> Objective:
+    def objective(self, x: Tensor, label: Tensor | None = None, step: int | Tensor = 0) -> Objective:
         """Balanced KLs and the KL-form reconstruction in nats per latent dimension; plus the pixels' price per pixel.
 
         Section 3.3 and 3.4 of the paper. Labels of the priors are dropped with probability 0.1.

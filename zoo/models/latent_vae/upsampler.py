@@ -25,14 +25,15 @@ SMALL = "small"
 """Name of the site of the small image; the groups of the network below it start with `small_`."""
 
 
-class _Prefixed:
-    """Hands a policy sites whose names start with a prefix, so that two hierarchies share one name space."""
+class _Renamed:
+    """Hands a policy sites under other names and positions, so that two hierarchies follow one another."""
 
-    def __init__(self, policy: LatentPolicy, prefix: str) -> None:
-        self.policy, self.prefix = policy, prefix
+    def __init__(self, policy: LatentPolicy, prefix: str = "", first: int = 0) -> None:
+        self.policy, self.prefix, self.first = policy, prefix, first
 
     def __call__(self, site: LatentSite) -> Tensor:
-        return self.policy(LatentSite(f"{self.prefix}{site.name}", site.index, site.prior, site.posterior))
+        name, index = f"{self.prefix}{site.name}", self.first + site.index
+        return self.policy(LatentSite(name, index, site.prior, site.posterior))
 
 
 class UpsamplingStack(LatentVAE):
@@ -108,7 +109,7 @@ class UpsamplingStack(LatentVAE):
         large = None if x is None else self.latent_posterior(x)
         small, index = None if x is None else self.small(x), 0
         if self.base is not None:
-            prior = self.base.ancestral_pass(_Prefixed(policy, f"{SMALL}_"), small, n)
+            prior = self.base.ancestral_pass(_Renamed(policy, f"{SMALL}_"), small, n)
             posterior = None
             if small is not None:
                 posterior = DiagonalGaussian(small, torch.full_like(small, math.log(self.base_sigma_q)))
@@ -117,7 +118,7 @@ class UpsamplingStack(LatentVAE):
         if small is None:
             raise UserError("this upsampler has no model of small images; assemble it with `base` to sample")
         y = None if large is None else large.mean
-        out = self.hierarchy.ancestral_pass(policy, y, len(small), condition=small, first_index=index)
+        out = self.hierarchy.ancestral_pass(_Renamed(policy, first=index), y, len(small), condition=small)
         return policy(LatentSite(LATENT, index + len(self.hierarchy.layers), out, large))
 
     @torch.no_grad()

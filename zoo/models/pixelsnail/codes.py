@@ -210,7 +210,7 @@ class CodePrior(LikelihoodModel):
         nats = -self.distribution(len(x), upper, label).log_prob(codes)
         return LikelihoodTerms(torch.zeros_like(nats), {self.name: nats}, self.grid[0] * self.grid[1], priced="codes")
 
-    def objective(self, x: Tensor, label: Tensor | None = None, step: int = 0) -> Objective:
+    def objective(self, x: Tensor, label: Tensor | None = None, step: int | Tensor = 0) -> Objective:
         """Mean cross-entropy in nats per code."""
         terms = self.terms(x, label)
         loss = terms.nelbo.mean() / terms.num_dims

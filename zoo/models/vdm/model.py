@@ -228,7 +228,7 @@ class VDM(AncestralModel):
             times = noise.uniform("time", like.new_empty(len(x), count)).T
         return [Draws(eps[k][0], times[k], eps[k][1]) for k in range(count)]
 
-    def objective(self, x: Tensor, label: Tensor | None = None, step: int = 0) -> Objective:
+    def objective(self, x: Tensor, label: Tensor | None = None, step: int | Tensor = 0) -> Objective:
         """The bound in nats per dimension; the interior of a monotone schedule descends on the estimate's variance.
 
         In continuous time the expected loss does not depend on the interior of the schedule, so minimising the variance

@@ -14,9 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from zoo.likelihood.gaussian import DiagonalGaussian
-from zoo.likelihood.latents import LatentPolicy, LatentSite
-from zoo.models.blocks import Pointwise, nearest_upsample, pad_channels, pointwise, recomputed, within_reach
+from zoo.likelihood.latents import LatentPolicy
+from zoo.models.blocks import Pointwise, TopDownLayer, nearest_upsample, pad_channels, site_name
 
 # ----------------------------------------------------------------------------------------------------------------------
 # Architecture as plain data
@@ -136,20 +135,12 @@ class Encoder(nn.Module):
                 self.blocks.append(Bottleneck(width, middle, width, stage.resolution, gain=math.sqrt(1 / count)))
                 self._plan.append((factor, layout.at(stage.resolution // factor)))
 
-    def forward(self, x: Tensor, recompute: bool = False) -> dict[int, Tensor]:
-        """Activations of the image.
-
-        Args:
-            x: (B, C, H, W) normalised pixels.
-            recompute: whether to drop the activations inside the blocks until the backward pass.
-
-        Returns:
-            Resolution -> (B, W, R, R).
-        """
+    def forward(self, x: Tensor) -> dict[int, Tensor]:
+        """(B, C, H, W) normalised pixels -> resolution -> activation (B, W, R, R)."""
         x = self.stem(x)
         activations = {x.shape[-1]: x}
         for block, (factor, width) in zip(self.blocks, self._plan, strict=True):
-            x = x + (recomputed(block, x) if recompute else block(x))
+            x = x + block(x)
             if factor > 1:
                 x = F.avg_pool2d(x, factor)  # (B, W, R, R) -> (B, W, R / factor, R / factor)
             x = pad_channels(x, width)
@@ -161,69 +152,49 @@ class Encoder(nn.Module):
 # Top-down
 
 
-class StochasticLayer(nn.Module):
+class StochasticLayer(TopDownLayer):
     """One group of latents: prior, posterior, and how the drawn value enters the stream (paper, figure 3).
 
     Args:
-        name: name of the group in `LikelihoodTerms.rates`.
+        index: position from the top.
         resolution: height and width of its latents.
         upsample_from: resolution of the stream added before the layer, or None.
         layout: channels.
         gain: factor on the initial weights of the two residual branches (official: sqrt(1 / number of layers)).
+        max_posterior_shift: see `zoo.models.blocks.within`.
     """
 
-    def __init__(self, name: str, resolution: int, upsample_from: int | None, layout: Layout, gain: float) -> None:
-        super().__init__()
+    def __init__(
+        self,
+        index: int,
+        resolution: int,
+        upsample_from: int | None,
+        layout: Layout,
+        gain: float,
+        max_posterior_shift: float | None = None,
+    ) -> None:
+        super().__init__(index, site_name(index, resolution, resolution), max_posterior_shift)
         width, middle, latent = layout.at(resolution), layout.middle(resolution), layout.latent_channels
-        self.name, self.resolution, self.upsample_from = name, resolution, upsample_from
+        self.resolution, self.upsample_from = resolution, upsample_from
         self.width, self.latent_channels = width, latent
         self.posterior = Bottleneck(2 * width, middle, 2 * latent, resolution)
         self.prior = Bottleneck(width, middle, 2 * latent + width, resolution, gain=0.0)
         self.project = convolution(latent, width, 1, gain)
         self.residual = Bottleneck(width, middle, width, resolution, gain)
 
-    def read(self, y: Tensor, seen: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Outputs of the prior and the posterior network.
+    def propose(self, y: Tensor, label: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """The prior, and what it adds to the stream (B, W, R, R)."""
+        mean, log_std, features = self.prior(y).split([self.latent_channels, self.latent_channels, self.width], dim=1)
+        return mean, log_std, features
 
-        The posterior reads stream and encoder activation side by side; its first convolution is computed as the sum of
-        two, so that nothing is concatenated and each GELU is computed once. Of the prior's last convolution only the
-        part that makes mean and log std is computed here.
+    def infer(self, y: Tensor, image: Tensor, label: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """The posterior, from the stream and the encoder's activation of this resolution, (B, W, R, R) each."""
+        mean, log_std = self.posterior(torch.cat([y, image], dim=1)).chunk(2, dim=1)
+        return mean, log_std
 
-        Args:
-            y: (B, W, R, R) stream.
-            seen: (B, W, R, R) GELU of the encoder activation, or None when nothing is seen.
-
-        Returns:
-            (B, 2Z, R, R): mean and log std of the prior; (B, mid, R, R): what its last convolution reads; and
-            (B, 2Z, R, R): mean and log std of the posterior, or None.
-        """
-        active, numbers = F.gelu(y), 2 * self.latent_channels
-        hidden = self.prior.inside(self.prior.conv1(active))
-        prior = pointwise(hidden, self.prior.conv4.weight[:numbers], self.prior.conv4.bias[:numbers])
-        if seen is None:
-            return prior, hidden, None
-        first = self.posterior.conv1
-        of_stream, of_image = first.weight.split(self.width, dim=1)  # (mid, 2W, 1, 1) -> twice (mid, W, 1, 1)
-        h = pointwise(active, of_stream) + pointwise(seen, of_image, first.bias)
-        return prior, hidden, self.posterior.conv4(self.posterior.inside(h))
-
-    def write(self, y: Tensor, hidden: Tensor, z: Tensor) -> Tensor:
-        """The stream behind this layer.
-
-        What the prior adds to the stream and what the latents add are one convolution of both, side by side.
-
-        Args:
-            y: (B, W, R, R) stream.
-            hidden: (B, mid, R, R) from `read`.
-            z: (B, Z, R, R) latents.
-
-        Returns:
-            (B, W, R, R).
-        """
-        last, numbers = self.prior.conv4, 2 * self.latent_channels
-        weight = torch.cat([last.weight[numbers:], self.project.weight], dim=1)  # (W, mid + Z, 1, 1)
-        bias = last.bias[numbers:] + self.project.bias
-        y = y + pointwise(torch.cat([hidden, z], dim=1), weight, bias)
+    def descend(self, y: Tensor, features: Tensor, z: Tensor, label: Tensor | None = None) -> Tensor:
+        """The stream behind the layer."""
+        y = y + features + self.project(z)
         return y + self.residual(y)
 
 
@@ -234,57 +205,46 @@ class Decoder(nn.Module):
         stages: runs of layers, top first.
         layout: channels per resolution.
         bias_up_to: largest resolution whose stream starts from a learned bias; others start from zeros.
-        posterior_reach: see `within_reach`; None leaves posteriors as they are.
+        max_posterior_shift: see `zoo.models.blocks.within`; None leaves posteriors as they are.
+        layer: class of the layers.
     """
 
     def __init__(
-        self, stages: Sequence[DecoderStage], layout: Layout, bias_up_to: int, posterior_reach: float | None = None
+        self,
+        stages: Sequence[DecoderStage],
+        layout: Layout,
+        bias_up_to: int,
+        max_posterior_shift: float | None = None,
+        layer: type[StochasticLayer] = StochasticLayer,
     ) -> None:
         super().__init__()
-        self.posterior_reach = posterior_reach
         gain = math.sqrt(1 / sum(stage.blocks for stage in stages))
-        self.layers = nn.ModuleList()
-        for stage in stages:
-            for position in range(stage.blocks):
-                name = f"z{len(self.layers):02d}_{stage.resolution}x{stage.resolution}"
-                source = stage.upsample_from if position == 0 else None
-                self.layers.append(StochasticLayer(name, stage.resolution, source, layout, gain))
+        sources = [(s.resolution, s.upsample_from if i == 0 else None) for s in stages for i in range(s.blocks)]
+        self.layers = nn.ModuleList(
+            layer(index, resolution, source, layout, gain, max_posterior_shift)
+            for index, (resolution, source) in enumerate(sources)
+        )
         self.image_size = stages[-1].resolution
         resolutions = sorted({stage.resolution for stage in stages if stage.resolution <= bias_up_to})
         self.biases = nn.ParameterDict({str(r): nn.Parameter(torch.zeros(1, layout.at(r), r, r)) for r in resolutions})
         self.gain = nn.Parameter(torch.ones(1, layout.width, 1, 1))
         self.bias = nn.Parameter(torch.zeros(1, layout.width, 1, 1))
 
-    def forward(
-        self, policy: LatentPolicy, seen: Mapping[int, Tensor] | None, n: int, recompute: bool = False
-    ) -> Tensor:
+    def forward(self, policy: LatentPolicy, seen: Mapping[int, Tensor] | None, n: int) -> Tensor:
         """The one traversal.
 
         Args:
             policy: where latents come from.
             seen: encoder activations per resolution, or None without an image.
             n: images in the batch.
-            recompute: whether to drop the activations inside the layers until the backward pass.
 
         Returns:
             (B, W, H, W) features of the image.
         """
-        if seen is not None:
-            seen = {layer.resolution: seen[layer.resolution] for layer in self.layers}
-            seen = {resolution: F.gelu(activation) for resolution, activation in seen.items()}
         streams = {int(r): bias.expand(n, -1, -1, -1) for r, bias in self.biases.items()}
-        for index, layer in enumerate(self.layers):
+        for layer in self.layers:
             y = self._stream(streams, layer, n)
-            act = None if seen is None else seen[layer.resolution]
-            p, hidden, q = recomputed(layer.read, y, act) if recompute else layer.read(y, act)
-            prior = DiagonalGaussian(*p.chunk(2, dim=1))
-            posterior = None if q is None else DiagonalGaussian(*q.chunk(2, dim=1))
-            if posterior is not None and self.posterior_reach is not None:
-                posterior = within_reach(posterior, prior, self.posterior_reach)
-            z = policy(LatentSite(layer.name, index, prior, posterior))
-            streams[layer.resolution] = (
-                recomputed(layer.write, y, hidden, z) if recompute else layer.write(y, hidden, z)
-            )
+            streams[layer.resolution] = layer(y, None if seen is None else seen[layer.resolution], policy)
         return streams[self.image_size] * self.gain + self.bias
 
     def _stream(self, streams: Mapping[int, Tensor], layer: StochasticLayer, n: int) -> Tensor:

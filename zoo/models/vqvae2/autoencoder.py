@@ -277,7 +277,7 @@ class QuantisedAutoencoder(AncestralModel):
         scales = log_scale[None, :, None, None, None].expand_as(means)
         return LogisticMixture(torch.zeros_like(mean[:, :1]), means, scales, coefficients, self.bits)
 
-    def objective(self, x: Tensor, label: Tensor | None = None, step: int = 0) -> Objective:
+    def objective(self, x: Tensor, label: Tensor | None = None, step: int | Tensor = 0) -> Objective:
         """Mean squared error plus weighted commitment, summed over levels; pixels on [-1, 1]."""
         values = self.normalise(x)
         encoded = self.encode(values)

@@ -198,7 +198,7 @@ class VQVAE2(AncestralModel):
             return self.autoencoder.pixels(reconstruction)
         return self.head(joined, reconstruction)
 
-    def objective(self, x: Tensor, label: Tensor | None = None, step: int = 0) -> Objective:
+    def objective(self, x: Tensor, label: Tensor | None = None, step: int | Tensor = 0) -> Objective:
         """The negative ELBO in nats per dimension; trains priors and pixel distribution, whichever there are."""
         terms: LikelihoodTerms = self.terms(x, label)
         codes = {
