@@ -43,11 +43,8 @@ def measure(checkpoint: str, dataset: str = "photos", seed: int = 0, limit: int 
         loaded.network.bins = bins
         loader = open_split(dataset, "test", loaded.network.image_shape, loaded.data, limit)
         found.append(evaluate(loaded.network, loader, Settings(seed=seed), spec=loaded.spec))
-    limit_name = (
-        "bounded"
-        if loaded.spec["init_args"].get("output", {}).get("min_log_scale", BOUNDED) >= BOUNDED
-        else "unbounded"
-    )
+    floor = loaded.spec["init_args"].get("output", {}).get("min_log_scale", BOUNDED)
+    limit_name = "bounded" if floor >= BOUNDED else "unbounded"
     settings = {"limit": limit_name, "trained_with": "as it was", "seed": seed, "weights": loaded.digest}
     yield line("bins", Path(loaded.path).stem, found[0], found[1], settings, found[0].seconds + found[1].seconds)
 
