@@ -29,9 +29,10 @@ def test_stability_trains_with_and_without_smoothing():
     lines = list(trainings.measure(batch_sizes=[2], **SHORT))
     table = stability.build(lines, references.load())
     *published, measured = as_dict(table)["sections"]
-    assert values(published[0], "skipped, without") == [78.0, 8.0, 3.0]
-    assert published[1]["rows"][0][1]["text"] == "diverged"
-    assert values(published[2], "skipped, with") == [0.0, 1.0, 0.0, 0.0, 2.0]
+    skipped = "skipped updates, published"
+    assert sorted(values(published[0], skipped)) == [0.0, 3.0, 4.0, 5.0, 8.0, 78.0]
+    assert "diverged" in published[1]["note"]
+    assert sorted(values(published[2], skipped)) == [0.0, 0.0, 0.0, 1.0, 2.0, 2.0, 9.0, 14.0, 24.0, 37.0]
     assert values(measured, "skipped, with") == [0.0]
     assert values(measured, "bits/dim, with") != values(measured, "bits/dim, without")
     assert [line.settings["beta"] for line in lines] == [1.0, LN2]

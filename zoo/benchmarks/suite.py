@@ -49,7 +49,7 @@ class Folder:
         return self.root / "leaderboard.md"
 
 
-def demo(output: str = "demo", train: bool = False, tiles: int = 64, samples: int = 16, only: str = "") -> None:
+def demo(*, output: str = "demo", train: bool = False, tiles: int = 64, samples: int = 16, only: str = "") -> None:
     """Price, code and sample with every checkpoint that ships; compare with classical codecs; show a short fit.
 
     Args:

@@ -21,6 +21,8 @@ def bench(*rest: str, table: str | None = None, suite: str | None = None) -> int
     """
     if table and suite:
         raise UserError("zoo bench: --table and --suite exclude each other; give one of them")
+    if table == "all":
+        return call(show_all, rest, "bench --table all")
     if table is not None:
         from zoo.benchmarks import tables
 
@@ -56,7 +58,7 @@ def _refuse_measuring(table: str, words: Sequence[str]) -> None:
 def show(
     *,
     table: str,
-    format: Literal["rich", "markdown", "json", "html"] | None = None,
+    format: Literal["rich", "markdown", "json", "csv", "html"] | None = None,
     output: str | None = None,
     records: str | None = None,
     **options: Any,
@@ -66,7 +68,7 @@ def show(
     Args:
         table: name of the table.
         format: form of the table; default: from the suffix of --output, else rich.
-        output: file to write (.md, .json, .html, .txt); default: print. In a markdown file that has the lines
+        output: file to write (.md, .json, .csv, .html, .txt); default: print. In a markdown file that has the lines
             `<!-- table NAME -->` and `<!-- end of table NAME -->`, only what is between them is replaced.
         records: file or folder of records; default: the shipped ones and ./records.
         options: arguments of the table itself.
@@ -91,14 +93,44 @@ def show(
         sys.stdout.write(render.render(built, form))
 
 
+def show_all(
+    *,
+    format: Literal["rich", "markdown", "json", "csv", "html"] | None = None,
+    output: str | None = None,
+    records: str | None = None,
+) -> None:
+    """Build every table from stored records and print or write them together; .html is one page with filters.
+
+    Args:
+        format: form of the tables; default: from the suffix of --output, else rich.
+        output: file to write (.md, .json, .csv, .html, .txt); default: print.
+        records: file or folder of records; default: the shipped ones and ./records.
+    """
+    from zoo.benchmarks import records as store
+    from zoo.benchmarks import render, tables
+    from zoo.benchmarks.records import references
+    from zoo.files import atomic_path
+
+    form = render.choose_format(format, output)
+    built = tables.build_all(store.collect(records), references.load())
+    if output is not None:
+        with atomic_path(output) as path:
+            path.write_text(render.render(built, form), encoding="utf-8")
+        print(f"wrote {output}: {len(built)} tables")
+    elif form == "rich":
+        render.print_rich(built)
+    else:
+        sys.stdout.write(render.render(built, form))
+
+
 def _overview() -> str:
     """The text of `zoo bench --help`."""
-    from zoo.benchmarks.tables import TABLES
+    from zoo.benchmarks.tables import known
 
-    width = max(map(len, TABLES))
-    rows = "\n".join(f"  {name:<{width}}  {info.summary}" for name, info in TABLES.items())
+    width = max(map(len, known()))
+    rows = "\n".join(f"  {name:<{width}}  {info.summary}" for name, info in known().items())
     return (
-        "usage: zoo bench --table NAME [OPTIONS] | --suite demo [OPTIONS]\n\n"
+        "usage: zoo bench --table NAME|all [OPTIONS] | --suite demo [OPTIONS]\n\n"
         "Published beside measured numbers (--table NAME), or the demo that measures (--suite demo).\n\n"
         f"tables:\n{rows}\n\n`zoo bench --table NAME --help` and `zoo bench --suite demo --help` show their own flags."
     )

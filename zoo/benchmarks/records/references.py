@@ -115,10 +115,11 @@ class Model:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Name and side length that papers use for one of our data-set keys."""
+    """Name and side length that papers use for one of our data-set keys, and which variant of that it is."""
 
     name: str
     resolution: int
+    variant: str = ""
 
 
 @dataclass(frozen=True)

@@ -80,7 +80,7 @@ def as_dict(table: Table) -> dict[str, Any]:
 
 def _cell(cell: Cell) -> dict[str, Any]:
     """Text, value and marks of a cell, and where it comes from."""
-    about = {"why": cell.why, "kind": cell.kind, "link": cell.link, "refs": list(cell.refs), "record": cell.record}
+    about = {"why": cell.reason, "kind": cell.kind, "link": cell.link, "refs": list(cell.refs), "record": cell.record}
     plain = {"text": cell.text, "value": cell.value, "marks": list(cell.marks)}
     return plain | {name: value for name, value in about.items() if value}
 

@@ -161,7 +161,7 @@ def _cell(column: Column, cell: Cell, marks: Mapping[str, str], records: _Record
     attributes += f' data-value="{_text(cell.value)}"' if cell.value is not None else ""
     attributes += f' data-kind="{_text(cell.kind)}"' if cell.kind else ""
     attributes += f' data-refs="{_text(" ".join(cell.refs))}"' if cell.refs else ""
-    attributes += f' title="{_text(cell.why)}"' if cell.why else ""
+    attributes += f' title="{_text(cell.reason)}"' if column.numeric and cell.reason else ""
     inside = _text(cell.text)
     if cell.record is not None:
         inside = f'<a href="#{records.name(cell.record)}">{inside}</a>'

@@ -12,7 +12,11 @@ NOT_RUN = "not run"
 NOT_PUBLISHED = "–"
 WHY = {
     NOT_RUN: "no record answers this yet",
-    NOT_PUBLISHED: "the source prints no such number",
+    NOT_PUBLISHED: "no source prints such a number",
+    "-": "has none",
+    "not counted": "the meta device cannot count it",
+    "diverged": "the run without gradient smoothing diverged",
+    "": "does not apply",
 }
 
 
@@ -44,6 +48,11 @@ class Cell:
     def empty(self) -> bool:
         """Whether the cell stands for a number that is not there."""
         return self.value is None
+
+    @property
+    def reason(self) -> str:
+        """Why there is no number; "" if there is one."""
+        return self.why or WHY.get(self.text, "") if self.empty else ""
 
 
 @dataclass(frozen=True)
@@ -141,7 +150,7 @@ def number(
         about: `link`, `refs`, `record` and `kind` of the cell.
     """
     if value is None:
-        return Cell(empty, why=why or WHY.get(empty, empty))
+        return Cell(empty, why=why)
     return Cell(f"{prefix}{value:,.{digits}f}{suffix}", value, tuple(marks), **about)
 
 

@@ -31,6 +31,7 @@ def build(records: Sequence[Line], references: References, *, only: str = "") ->
     missing = [f"{_name(count)}: {count.settings['problem']}" for count in counts if count.settings["problem"]]
     return Table(
         name="compute",
+        expects="`zoo measure compute` counts every configuration",
         title="Compute: counted on the meta device, nothing is trained",
         intro=[
             "FLOPs: matrix products and convolutions of one image, a multiply and an add are two. Activations: bytes "
@@ -56,8 +57,8 @@ def _all_configs(counts: Sequence[Measurement]) -> Section:
             [
                 word(_name(count)),
                 word(str(count.settings["model"])),
-                Cell(shape, shape),
-                Cell(str(bits) if bits else "", bits),
+                Cell(shape, shape or None),
+                Cell(str(bits) if bits else "", bits or None),
                 number(found("parameters"), 0, empty=NOT_COUNTED),
                 _scaled(found("forward FLOP"), 1e9, 2),
                 _scaled(found("backward FLOP"), 1e9, 2),

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 
 from zoo.benchmarks.records import Line, Measurement, Record, about, latest, of_kind
 from zoo.benchmarks.records.references import References
-from zoo.benchmarks.render import NOT_RUN, Cell, Column, Section, Table, number, word
-from zoo.benchmarks.tables.nll import MARKS, experiment_of, label_of, measured_cell
+from zoo.benchmarks.render import NOT_RUN, Cell, Column, Section, Table, word
+from zoo.benchmarks.tables.nll import experiment_of, label_of
+from zoo.benchmarks.tables.shared import MARKS, line_cell, measured_cell
 
 DEPTHS = (8, 5)
 LAYOUTS = {"tiles": "each tile its own file", "montage": "all in one image"}
@@ -75,7 +76,10 @@ def _order(row: Row) -> tuple[float, str]:
 
 def _model_cells(row: Row, references: References) -> list[Cell]:
     """Estimate with standard error, and what real files differed from it, for each depth."""
-    cells = [word(row.label), Cell(" / ".join(f"{count:,}" for count in sorted(row.parameters, reverse=True)))]
+    cells = [
+        word(row.label),
+        Cell(" / ".join(f"{count:,}" for count in sorted(row.parameters, reverse=True)), max(row.parameters)),
+    ]
     for depth in DEPTHS:
         record = row.records.get(depth)
         cells += [measured_cell(record, references), coded_cell(record)]
@@ -96,10 +100,10 @@ def _classical_cells(classical: Sequence[Measurement]) -> list[list[Cell]]:
     names = sorted({(subject, layout) for subject, layout, _ in newest}, key=lambda key: (key[1] != "tiles", key[0]))
     rows = []
     for subject, layout in names:
-        row = [word(f"{subject}, {LAYOUTS[str(layout)]}"), Cell("")]
+        row = [word(f"{subject}, {LAYOUTS[str(layout)]}"), Cell("", why="a classical codec has none")]
         for depth in DEPTHS:
             line = newest.get((subject, layout, depth))
-            row += [number(None if line is None else line.values["bits/dim"], 3), Cell("real files")]
+            row += [line_cell(line, "bits/dim", 3), Cell("real files", why="its numbers are sizes of real files")]
         rows.append(row)
     return rows
 

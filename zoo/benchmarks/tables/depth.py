@@ -7,9 +7,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from zoo.benchmarks.records import Line, Measurement, about
-from zoo.benchmarks.records.references import References
-from zoo.benchmarks.render import NOT_PUBLISHED, Column, Section, Table, number, word
+from zoo.benchmarks.records.references import Reference, References
+from zoo.benchmarks.render import Column, Section, Table, number, word
+from zoo.benchmarks.tables.shared import MARKS, line_cell, published_cell
 from zoo.errors import UserError
+from zoo.pictures import Curve, Plot, save_plot
 
 
 def overlap(bits: int) -> float:
@@ -21,12 +23,12 @@ def overlap(bits: int) -> float:
         >>> round(overlap(5), 4), overlap(8)
         (1.0282, 1.0)
     """
-    return 255.0 / (256 - 2 ** (8 - bits))
+    return 255.0 / (256 - 2.0 ** (8 - bits))
 
 
 def free_bits(bits: int) -> float:
     """Bits per dimension that overlap gives away to a distribution much wider than a bin: log2 of `overlap`."""
-    return math.log2(overlap(bits))
+    return float(math.log2(overlap(bits)))
 
 
 def build(records: Sequence[Line], references: References, *, plot: str | None = None) -> Table:
@@ -48,6 +50,7 @@ def build(records: Sequence[Line], references: References, *, plot: str | None =
             "same weights by the official formula: below 8 bits its bins overlap, and the number is no bound."
         ],
         sections=[*_published(references), *_trained(lines), *_checkpoints(about(records, "bins"))],
+        marks=MARKS,
         notes=[
             "`given away`: bits/dim by which overlapping bins flatter a distribution much wider than a bin; a sharp "
             "one on a border can gain up to 1 bit (docs/five_bits.md).",
@@ -57,20 +60,16 @@ def build(records: Sequence[Line], references: References, *, plot: str | None =
 
 def _published(references: References) -> list[Section]:
     """The bounded and the unbounded rows of Table 4."""
-    found: dict[tuple[str, int, int], dict[str, float]] = {}
+    found: dict[tuple[str, int, int], dict[str, Reference]] = {}
     for reference in references.select(source="efficient_vdvae", table="4", metric="nll", unit="bits/dim"):
         if reference.model.startswith("Efficient-VDVAE"):
             key = (reference.dataset, reference.resolution, reference.bits)
-            found.setdefault(key, {})["unbounded" if "unbounded" in reference.model else "bounded"] = reference.value
+            found.setdefault(key, {})["unbounded" if "unbounded" in reference.model else "bounded"] = reference
     columns = [Column("data", numeric=False), Column("bits"), Column("bounded"), Column("unbounded")]
-    rows = [
-        [
-            word(f"{dataset} {side}x{side}"),
-            number(bits, 0),
-            *(number(values.get(kind), 2, NOT_PUBLISHED) for kind in ("bounded", "unbounded")),
-        ]
-        for (dataset, side, bits), values in found.items()
-    ]
+    rows = []
+    for (dataset, side, bits), values in found.items():
+        cells = [published_cell([values[k]] if k in values else [], references) for k in ("bounded", "unbounded")]
+        rows.append([word(f"{dataset} {side}x{side}"), number(bits, 0), *cells])
     note = "Overlapping bins at 5 bits."
     return [Section("Published, Table 4: lower limit of the mixture's scale", columns, rows, note)] if rows else []
 
@@ -111,11 +110,12 @@ def _trained(lines: Sequence[Measurement]) -> list[Section]:
             cells = [number(bits, 0)]
             for _, variant, name in _CELLS:
                 item = variants.get(variant) or (variants.get((variant[0], "normalised")) if bits == 8 else None)
-                cells.append(number(None if item is None else item.values.get(name)))
+                cells.append(line_cell(item, name, 3))
             rows.append([*cells, number(free_bits(bits))])
         title = f"Measured: {subject}, {dataset} 32x32, {steps:,} steps"
         note = f"Batch size {batch_size}, learning rate {lr:g}, seed {seed}; rate and distortion of the unbounded run."
-        sections.append(Section(title, columns, rows, note))
+        key = (subject, dataset, steps)
+        sections.append(Section(title, columns, rows, note, plots=[_drawing(key, by_depth)]))
     return sections
 
 
@@ -127,33 +127,34 @@ def _checkpoints(lines: Sequence[Measurement]) -> list[Section]:
     rows = []
     for (subject, dataset), item in latest.items():
         v, bits = item.values, int(item.settings["bits"] or 0)
-        prices = [number(bits, 0), number(v["bits_per_dim"]), number(v["standard_error"])]
+        prices = [number(bits, 0), line_cell(item, "bits_per_dim", 3), number(v["standard_error"])]
         gap = v["bits_per_dim"] - v["official_bits_per_dim"]
-        prices += [number(v["official_bits_per_dim"]), number(gap, 4), number(free_bits(bits), 4)]
+        prices += [line_cell(item, "official_bits_per_dim", 3), number(gap, 4), number(free_bits(bits), 4)]
         rows.append([word(subject), word(f"{v['images']:.0f} of {dataset}/{item.settings['split']}"), *prices])
     return [Section("Measured: the same weights under both kinds of bins", columns, rows)] if rows else []
 
 
-def _plot(lines: Sequence[Measurement], path: str) -> None:
-    """Bound, rate, distortion and the official number against depth, of the last group."""
-    from zoo.pictures import Curve, Plot, save_plot
+def _curves(by_depth: dict[int, Variants]) -> list[Curve]:
+    """Bound, rate, distortion and the official number against depth."""
+    curves = []
+    for position, (name, variant, value) in enumerate(_CELLS):
+        found = [(bits, v[variant].values.get(value)) for bits, v in sorted(by_depth.items()) if variant in v]
+        points = [(float(bits), height) for bits, height in found if height is not None]
+        if position in (1, 2, 3, 5, 6):
+            label = name.replace("trained on official bins, ", "trained on ")
+            curves.append(Curve(label, points, dashed=position not in (1, 6)))
+    return curves
 
+
+def _drawing(key: tuple[Any, ...], by_depth: dict[int, Variants]) -> Plot:
+    title = f"{key[0]}, {key[1]} 32x32, {key[2]:,} steps"
+    return Plot(_curves(by_depth), title, "bits per channel", "bits/dim")
+
+
+def _plot(lines: Sequence[Measurement], path: str) -> None:
+    """The curves of the last group as a picture file."""
     groups = _groups(lines)
     if not groups:
         raise UserError("--plot: nothing is measured yet; `zoo measure depth` does")
-    key, by_depth = list(groups.items())[-1]
-    curves = []
-    for position, (name, variant, value) in enumerate(_CELLS):
-        found = [
-            (bits, variants[variant].values.get(value))
-            for bits, variants in sorted(by_depth.items())
-            if variant in variants
-        ]
-        points = [(float(bits), height) for bits, height in found if height is not None]
-        if position in (1, 2, 3, 5, 6):
-            curves.append(
-                Curve(name.replace("trained on official bins, ", "trained on "), points, position not in (1, 6))
-            )
-    title = f"{key[0]}, {key[1]} 32x32, {key[2]:,} steps"
-    save_plot(path, Plot(curves, title, "bits per channel", "bits/dim"))
+    save_plot(path, _drawing(*list(groups.items())[-1]))
     print(f"wrote {path}")

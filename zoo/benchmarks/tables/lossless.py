@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from zoo.benchmarks.records import Line, Measurement, Record, about, latest, of_kind
-from zoo.benchmarks.records.references import Reference, References
+from zoo.benchmarks.records.references import References
 from zoo.benchmarks.render import NOT_PUBLISHED, Cell, Column, Section, Table, number, word
+from zoo.benchmarks.tables.printed import Joined, printed
+from zoo.benchmarks.tables.shared import MARKS, joined, line_cell, provenance
 
 LAYOUTS = {"tiles": "each tile its own file", "montage": "all tiles in one image"}
 COLUMNS = [
@@ -35,7 +37,7 @@ def build(records: Sequence[Line], references: References) -> Table:
     for key in sorted({(r.dataset, r.variant, r.bits) for r in coded}, key=lambda key: (key[:2], -key[2])):
         same = [record for record in latest(coded) if (record.dataset, record.variant, record.bits) == key]
         sections.append(_section(key, same, classical))
-    sections.append(_published(references))
+    sections += _published(references, joined(records, references))
     return Table(
         name="lossless",
         title="Lossless coding: real files, decoded again and equal to the originals",
@@ -50,6 +52,7 @@ def build(records: Sequence[Line], references: References) -> Table:
             "plan is chosen for the net length, and its gross length says nothing.",
         ],
         sections=sections,
+        marks=MARKS,
         notes=sorted({record.note for record in latest(coded) if record.note}),
     )
 
@@ -79,7 +82,7 @@ def _model_row(record: Record) -> list[Cell]:
         number(record.coded_images, 0),
         number(estimate),
         number(record.coded_bound),
-        number(net),
+        number(net, record=provenance(record)),
         Cell("not run") if against is None else Cell(f"{against:+.2f} %", against),
         number(record.coded_gross),
         number(record.encode_rate, 1),
@@ -93,43 +96,34 @@ def _codec_row(line: Measurement) -> list[Cell]:
     return [
         word(f"{line.subject}, {LAYOUTS[str(line.settings['layout'])]}"),
         number(values.get("tiles"), 0),
-        Cell(NOT_PUBLISHED),
-        Cell(NOT_PUBLISHED),
+        Cell(NOT_PUBLISHED, why="a classical codec has no estimate"),
+        Cell(NOT_PUBLISHED, why="a classical codec has no estimate"),
         number(values["bits/dim"]),
-        Cell(NOT_PUBLISHED),
-        number(values["bits/dim"]),
+        Cell(NOT_PUBLISHED, why="a classical codec has no estimate"),
+        line_cell(line, "bits/dim", 3),
         number(values.get("encode tiles/s"), 1),
         number(values.get("decode tiles/s"), 1),
     ]
 
 
-def _published(references: References) -> Section:
+def _published(references: References, found: Joined) -> list[Section]:
     """Coded sizes that others report for CIFAR-10."""
-    rows: dict[tuple[str, str], dict[str, Reference]] = {}
-    for reference in references.select(metric=("coded_net", "coded_single")):
-        steps = reference.settings.get("steps") or reference.settings.get("layers")
-        unit = "steps" if "steps" in reference.settings else "layers"
-        rows.setdefault((reference.model, f"{steps} {unit}" if steps else ""), {})[reference.metric] = reference
-    columns = [Column("system", numeric=False), Column("of", numeric=False), Column("its bound, bits/dim")]
-    columns += [Column("whole set, net"), Column("one image alone"), Column("published in", numeric=False)]
-    cells = []
-    for (model, size), found in rows.items():
-        net, single = found.get("coded_net"), found.get("coded_single")
-        sources = dict.fromkeys(references.sources[reference.source].short for reference in found.values())
-        at_least = "≥ " if single is not None and single.note == "at least" else ""
-        cells.append(
-            [
-                word(model),
-                word(size),
-                _as_printed(net.settings.get("bound") if net else None),
-                _as_printed(net.value if net else None),
-                _as_printed(single.value if single else None, at_least),
-                word("; ".join(sources)),
-            ]
+    metrics = {"coded_net": ("whole set, net", 2), "coded_single": ("one image alone", 2), "nll": ("its bound", 2)}
+    note = "Published, CIFAR-10 test set, 8 bits: other images, not to be ranked with ours."
+    places = (
+        ("ardm", "3", ["steps"]),
+        ("vdm_paper", "2", ["train_steps", "steps"]),
+        ("bitswap_repo", "arrays", ["layers"]),
+    )
+    return [
+        printed(
+            references,
+            found,
+            f"Published: {references.sources[source].short}",
+            metrics,
+            {"source": source, "table": table},
+            settings=settings,
+            note=note,
         )
-    return Section("Published, CIFAR-10 test set, 8 bits", columns, cells, "Other images: not to be ranked with ours.")
-
-
-def _as_printed(value: float | None, prefix: str = "") -> Cell:
-    """A published number with the digits it was published with."""
-    return Cell(NOT_PUBLISHED) if value is None else Cell(f"{prefix}{value:g}", value)
+        for source, table, settings in places
+    ]

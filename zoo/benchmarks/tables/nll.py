@@ -3,29 +3,26 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 
 from zoo.benchmarks.records import Line, Record, latest, of_kind
 from zoo.benchmarks.records.references import Reference, References
-from zoo.benchmarks.render import NOT_PUBLISHED, Cell, Column, Section, Table, number, word
+from zoo.benchmarks.render import Cell, Column, Section, Table, number, word
+from zoo.benchmarks.tables.shared import (
+    MARKS,
+    chooses,
+    deviations,
+    gap_cell,
+    measured_cell,
+    published_cell,
+    reproduced,
+    source_of,
+)
 
 ABLATIONS = {"1a", "1b", "2", "2a", "2b", "5", "7", "8", "9", "arrays"}
-MARKS = {
-    "°": "a bound by the nature of the model (VAE, diffusion); the source prints no ≤",
-    "*": "trained with data augmentation, as marked by the source; ours: turned or recoloured images",
-    "⁇": "sources disagree about the augmentation mark; see the disputes in the package's references",
-    "‡": "official 5-bit code: its bins overlap, the levels sum to more than one, the number is about 0.04 too good",
-    "~": 'the source says "about"',
-    "ᶜ": "printed in nats/dim, converted",
-    "†": "measured under the official formula of that code, not under a normalised distribution",
-    "§": "pixel distribution around the decoder is ours, not the paper's, which has none",
-    "ᵏ": "importance-weighted bound, tighter than the ELBO: not to be held against unmarked numbers",
-    "ᵒ": "by the probability-flow ODE, a bound up to the tolerance of its solver; not the model the ELBO prices",
-    "ᵃ": "which of the two preparations of the images is taken from the paper's date or name for it",
-    "ʰ": "one half of the test images (Efficient-VDVAE splits them into validation and test)",
-    "ᵖ": "fewer images than the split has, or a split other than test",
-}
+COLUMNS = {"8 bits": 8, "5 bits": 5, "nats": 1}
+ASK = "no record of this model and these images: `zoo test CKPT` makes one"
 
 
 @dataclass(frozen=True)
@@ -46,16 +43,19 @@ class Row:
     experiment: str = ""
     published: dict[str, list[Reference]] = field(default_factory=dict)
     measured: dict[str, Record] = field(default_factory=dict)
+    marks: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
-    def sources(self, references: References) -> str:
-        """Short names of where the published cells come from."""
-        found: dict[str, list[str]] = {}
-        for cell in self.published.values():
-            for reference in cell:
-                tables = found.setdefault(references.sources[reference.source].short, [])
-                if reference.table[:1].isdigit() and f"t{reference.table}" not in tables:
-                    tables.append(f"t{reference.table}")
-        return "; ".join(" ".join([name, *tables]) for name, tables in found.items())
+    def references(self) -> list[Reference]:
+        """All published numbers of the row."""
+        return [reference for cell in self.published.values() for reference in cell]
+
+    def value(self, column: str) -> float | None:
+        """The smallest number of a column, to order rows by."""
+        known = [n.bits_per_dim() or n.value for n in self.published.get(column, [])]
+        record = self.measured.get(column)
+        if record is not None:
+            known.append(record.nats_per_image if column == "nats" else record.bits_per_dim)
+        return min(known, default=None)
 
 
 def build(
@@ -66,27 +66,19 @@ def build(
     Args:
         records: stored lines; those that price pixels are used, the latest of each question.
         references: published numbers.
-        dataset: show only data sets whose name contains this.
+        dataset: show only these images: a name of `zoo data list` or a part of the papers' name.
         ablations: also show the rows of ablation tables.
     """
-    sections: dict[Heading, list[Row]] = {}
+    sections = _published(references, ablations)
     skipped = 0
     for record in latest(of_kind(records, Record)):
         if record.priced == "codes" or column_of(record.bits, record.dataset) is None:
             skipped += 1
-            continue
-        _add_measured(sections.setdefault(heading_of(record, references), []), record, references)
-    for reference in references.select(metric="nll"):
-        if reference.table in ABLATIONS and not ablations:
-            continue
-        heading = Heading(reference.dataset, reference.resolution, references.heading(reference.variant))
-        _add_published(sections.setdefault(heading, []), reference)
+        else:
+            _add_measured(sections, record, references)
     shown = sorted(sections.items(), key=lambda item: _order(item[0]))
-    if dataset is not None:
-        shown = [item for item in shown if dataset.lower() in f"{item[0].dataset} {item[0].resolution}".lower()]
-    notes = [f"{skipped} records of codes or of other bit depths are in the tables `codes` and `depth`."] * bool(
-        skipped
-    )
+    chosen = chooses(dataset, references, [(h.dataset, h.resolution, h.variant) for h, _ in shown])
+    notes = [f"{skipped} records of codes or of other bit depths are in the tables `codes` and `depth`."]
     return Table(
         name="nll",
         title="Likelihood: published beside measured",
@@ -94,9 +86,10 @@ def build(
             "bits/dim (MNIST: nats per image), lower is better; ± is the standard error over images. Numbers under "
             "different headings, or at different bit depths, are about different data and cannot be ranked.",
         ],
-        sections=[_section(heading, rows, references) for heading, rows in shown],
+        sections=[_section(*item, references) for item, kept in zip(shown, chosen, strict=True) if kept],
         marks=MARKS,
-        notes=notes,
+        notes=notes * bool(skipped),
+        expects="`zoo test CKPT` writes records of likelihoods",
     )
 
 
@@ -111,10 +104,8 @@ def heading_of(record: Record, references: References) -> Heading:
     """The heading of a measured number, in the words of the papers where they have some."""
     known = references.dataset(record.dataset, record.resolution)
     variant = record.variant
-    ambiguous = any(
-        references.heading(n.variant) for n in references.select(dataset=known.name, resolution=record.resolution)
-    )
-    if ambiguous:
+    published = references.select(dataset=known.name, resolution=record.resolution)
+    if any(references.heading(n.variant) for n in published):
         variant = variant or "variant not stated"
     elif variant == record.dataset:
         variant = ""
@@ -126,12 +117,6 @@ def heading_of(record: Record, references: References) -> Heading:
 def label_of(record: Record) -> str:
     """Row of a measured number; everything that makes it another kind of number is part of the name."""
     label = record.model
-    if record.model == "Efficient-VDVAE":
-        size = re.search(r"(?:^|[-_])(c[12])(?:[-_]|$)", record.config.lower())
-        label += f" {size[1].upper()}" if size else ""
-        arguments = record.spec.get("init_args", {})
-        floor = arguments.get("output", arguments).get("min_log_scale")  # records of earlier versions have no groups
-        label += " (unbounded output)" if size is None and floor is not None and floor < -7.0 else ""
     if record.estimator == "importance":
         label += f", importance-weighted, {record.importance_samples} samples"
     if record.estimate:
@@ -154,52 +139,14 @@ def experiment_of(record: Record) -> str:
     return re.sub(r"[-_]?[1-8]bit", "", record.config)
 
 
-def measured_cell(record: Record | None, references: References, nats: bool = False) -> Cell:
-    """Bound sign, value, standard error and marks of a record."""
-    if record is None:
-        return number(None)
-    value, error = record.bits_per_dim, record.standard_error
-    if nats:
-        scale = record.nats_per_image / record.bits_per_dim if record.bits_per_dim else 0.0
-        value, error = record.nats_per_image, record.standard_error * scale
-    marks = ["*"] * record.augmented
-    marks += ["†"] * (record.bins != "normalised")
-    marks += ["§"] * (not references.family(str(record.spec.get("class_path", ""))).paper_prices_pixels)
-    marks += ["ᵏ"] * (record.estimator == "importance")
-    marks += ["ᵒ"] * record.estimate.startswith("ode")
-    marks += ["ᵖ"] * (record.split != "test" or record.partial)
-    digits = 2 if nats else 3
-    sign = "" if record.estimator == "exact" else "≤ "
-    return number(value, digits, prefix=sign, suffix=f" ± {error:.{digits}f}", marks=marks)
-
-
-def published_cell(numbers: Sequence[Reference], references: References, digits: int = 2) -> Cell:
-    """Value and marks of what one or more sources print for the same model and images."""
-    if not numbers:
-        return number(None, empty=NOT_PUBLISHED)
-    first = numbers[0]
-    augmented = {n.augmented for n in numbers}
-    marks = ["°"] * (first.kind == "bound" and not any(n.sign for n in numbers))
-    marks += ["⁇"] if len(augmented) == 2 else ["*"] * first.augmented
-    marks += ["‡"] * any(n.bins != "normalised" for n in numbers)
-    marks += ["~"] * first.approximate
-    marks += ["ᶜ"] * (first.unit == "nats/dim")
-    marks += ["ᵏ"] * (first.kind == "importance") + ["ᵒ"] * (first.kind == "ode")
-    marks += ["ᵃ"] * first.assumed
-    marks += ["ʰ"] * (references.heading(first.variant) != first.variant)
-    value = first.value if first.unit == "nats" else first.bits_per_dim()
-    return number(value, digits, prefix="≤ " if first.kind in ("bound", "importance") else "", marks=marks)
-
-
-def _add_measured(rows: list[Row], record: Record, references: References) -> None:
-    """Put a record into its row."""
-    label, experiment = label_of(record), experiment_of(record)
-    column = column_of(record.bits, record.dataset) or ""
-    for row in rows:
-        if (row.label, row.experiment) == (label, experiment):
-            row.measured[column] = record
-            return
-    rows.append(Row(label, experiment, measured={column: record}))
+def _published(references: References, ablations: bool) -> dict[Heading, list[Row]]:
+    """The rows of published numbers."""
+    sections: dict[Heading, list[Row]] = {}
+    for reference in references.select(metric="nll"):
+        if reference.table not in ABLATIONS or ablations:
+            heading = Heading(reference.dataset, reference.resolution, references.heading(reference.variant))
+            _add_published(sections.setdefault(heading, []), reference)
+    return sections
 
 
 def _add_published(rows: list[Row], reference: Reference) -> None:
@@ -217,46 +164,139 @@ def _add_published(rows: list[Row], reference: Reference) -> None:
         if not present or (present[0].value, present[0].unit) == (reference.value, reference.unit):
             present.append(reference)
             return
-    row = Row(label, published={column: [reference]})
-    rows.append(row)
-
-
-def _section(heading: Heading, rows: list[Row], references: References) -> Section:
-    """One heading with its rows: ours first, then by the best published number."""
-    keys = ["nats"] if heading.dataset == "MNIST" else ["8 bits", "5 bits"]
-    columns = [Column("model", numeric=False)]
-    for key in keys:
-        columns += [Column(f"{key}, published"), Column(f"{key}, measured")]
-    named = any(row.experiment for row in rows)
-    columns += [Column("experiment", numeric=False)] * named + [Column("published in", numeric=False)]
-    cells = []
-    for row in sorted(rows, key=lambda row: (not row.measured, _best(row.published.values()), row.label)):
-        line = [word(row.label)]
-        for key in keys:
-            line.append(published_cell(row.published.get(key, []), references))
-            line.append(measured_cell(row.measured.get(key), references, nats=key == "nats"))
-        cells.append([*line, *[word(row.experiment)] * named, word(row.sources(references))])
-    title = f"{heading.dataset} {heading.resolution}x{heading.resolution}"
-    note = references.variants[heading.variant].text if heading.variant in references.variants else ""
-    images = {record.images for row in rows for record in row.measured.values()}
-    if images:
-        counted = ", ".join(f"{count:,}" for count in sorted(images))
-        note = f"{note} Measured on {counted} images, each once.".strip()
-    return Section(f"{title}, {heading.variant}" if heading.variant else title, columns, cells, note)
-
-
-def _order(heading: Heading) -> tuple[bool, str, int, str]:
-    """Our own images first, then by name."""
-    return (not heading.split, heading.dataset, heading.resolution, heading.variant)
-
-
-def _best(cells: Iterable[list[Reference]]) -> float:
-    """The smallest published value of a row, to order rows by."""
-    values = [value for cell in cells for n in cell if (value := n.bits_per_dim() or n.value) is not None]
-    return min(values, default=0.0)
+    rows.append(Row(label, published={column: [reference]}))
 
 
 def _settings(reference: Reference) -> str:
     """What tells this row from others of its model."""
     told = {name: value for name, value in reference.settings.items() if name != "weights"}
     return "".join(f", {name.replace('_', ' ')} {value}" for name, value in told.items())
+
+
+def _add_measured(sections: dict[Heading, list[Row]], record: Record, references: References) -> None:
+    """Put a record beside the first published number it reproduces, else into a row of its own."""
+    column = column_of(record.bits, record.dataset) or ""
+    wanted = {row: place for place, row in enumerate(reproduced(record))}
+    pairs = [
+        (wanted[reference.row], row, marks)
+        for rows in sections.values()
+        for row in rows
+        for reference in row.published.get(column, [])
+        if reference.row in wanted and column not in row.measured
+        if (marks := deviations(record, reference, references)) is not None
+    ]
+    if pairs:
+        _, row, marks = min(pairs, key=lambda pair: pair[0])
+        row.measured[column], row.marks[column], row.experiment = record, marks, row.experiment or record.config
+        return
+    rows = sections.setdefault(heading_of(record, references), [])
+    label, experiment = label_of(record), experiment_of(record)
+    for row in rows:
+        if (row.label, row.experiment) == (label, experiment) and column not in row.measured and not row.published:
+            row.measured[column] = record
+            return
+    rows.append(Row(label, experiment, measured={column: record}))
+
+
+def _section(heading: Heading, rows: list[Row], references: References) -> Section:
+    """One heading with its rows by value; columns that would say nothing are left out."""
+    used = {column for row in rows for column in (*row.published, *row.measured)}
+    depths = [column for column in COLUMNS if column in used]
+    rows = sorted(rows, key=lambda row: (*(_rank(row.value(column)) for column in depths), row.label))
+    grid: list[tuple[Column, list[Cell]]] = [(Column("model", numeric=False), [word(row.label) for row in rows])]
+    for name, cells in _about(heading, rows, references):
+        if any(cell.text for cell in cells):
+            grid.append((Column(name, numeric=name in ("year", "parameters", "evaluations")), cells))
+    for depth in depths:
+        grid += _depth(depth, rows, references)
+    if any(row.experiment for row in rows):
+        grid.append((Column("experiment", numeric=False), [word(row.experiment) for row in rows]))
+    if any(row.published for row in rows):
+        grid.append((Column("published in", numeric=False), [source_of(row.references(), references) for row in rows]))
+    title = f"{heading.dataset} {heading.resolution}x{heading.resolution}"
+    return Section(
+        f"{title}, {heading.variant}" if heading.variant else title,
+        [column for column, _ in grid],
+        [list(cells) for cells in zip(*(cells for _, cells in grid), strict=True)],
+        _note(heading, rows, references),
+        dataset=title,
+        variant=heading.variant,
+    )
+
+
+def _rank(value: float | None) -> float:
+    return float("inf") if value is None else value
+
+
+def _depth(depth: str, rows: Sequence[Row], references: References) -> list[tuple[Column, list[Cell]]]:
+    """Published, measured and their difference at one depth; no column for what nobody has published."""
+    bits, nats = COLUMNS[depth], depth == "nats"
+    published = [published_cell(row.published.get(depth, []), references) for row in rows]
+    measured = [measured_cell(row.measured.get(depth), references, nats, row.marks.get(depth, ()), ASK) for row in rows]
+    columns = [(Column(f"{depth}, published", bits=bits), published)] * any(row.published for row in rows)
+    columns.append((Column(f"{depth}, measured", bits=bits), measured))
+    gaps = [gap_cell(_first(row.published.get(depth, [])), _price(row.measured.get(depth), nats)) for row in rows]
+    if any(cell.value is not None for cell in gaps):
+        columns.append((Column(f"{depth}, difference", bits=bits), gaps))
+    return columns
+
+
+def _first(numbers: Sequence[Reference]) -> float | None:
+    return None if not numbers else numbers[0].bits_per_dim() or numbers[0].value
+
+
+def _price(record: Record | None, nats: bool) -> float | None:
+    return None if record is None else record.nats_per_image if nats else record.bits_per_dim
+
+
+def _about(heading: Heading, rows: Sequence[Row], references: References) -> list[tuple[str, list[Cell]]]:
+    """What is known of the models: year, type, size, evaluations, images, augmentation."""
+    known = [references.model(row.label) for row in rows]
+    augmented = [
+        any(n.augmented for n in row.references()) or any(r.augmented for r in row.measured.values()) for row in rows
+    ]
+    images = references.variants[heading.variant].images if heading.variant in references.variants else ""
+    return [
+        ("year", [Cell(str(m.year), m.year) if m else Cell("") for m in known]),
+        ("type", [word(m.type) if m else Cell("") for m in known]),
+        ("parameters", [_parameters(row, references) for row in rows]),
+        ("evaluations", [_evaluations(m.evaluations if m else "", heading.resolution) for m in known]),
+        ("images", [word(images) for _ in rows]),
+        ("augmented", [word("yes" if a else "") for a in augmented]),
+    ]
+
+
+def _parameters(row: Row, references: References) -> Cell:
+    """Trained scalars, of the measured network or as printed."""
+    counts = sorted({record.parameters for record in row.measured.values()})
+    if counts:
+        return number(counts[-1], 0)
+    for first in row.references()[:1]:
+        where = {"dataset": first.dataset, "resolution": first.resolution, "bits": first.bits}
+        for found in references.select(metric="parameters", model=first.model, **where):
+            cell = published_cell([found], references)
+            return replace(cell, text=f"{found.value:g} M", value=found.value * 1e6)
+    return Cell("", why="no source that was read says how many")
+
+
+def _evaluations(said: str, side: int) -> Cell:
+    """Network evaluations to draw one image."""
+    counted = {"pixels": side * side, "values": 3 * side * side, "1": 1}
+    if said in counted:
+        return number(counted[said], 0)
+    return Cell(said, why="as many as are chosen" if said else "not known")
+
+
+def _note(heading: Heading, rows: Sequence[Row], references: References) -> str:
+    """Which images, and how many were priced."""
+    note = references.variants[heading.variant].text if heading.variant in references.variants else ""
+    images = {record.images for row in rows for record in row.measured.values()}
+    if images:
+        counted = ", ".join(f"{count:,}" for count in sorted(images))
+        note = f"{note}. Measured on {counted} images, each once.".removeprefix(". ")
+    return note
+
+
+def _order(heading: Heading) -> tuple[bool, str, int, str]:
+    """Our own images first, then by name."""
+    return (not heading.split, heading.dataset, heading.resolution, heading.variant)

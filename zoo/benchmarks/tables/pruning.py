@@ -7,7 +7,10 @@ from collections.abc import Sequence
 from zoo.benchmarks.records import Line, Measurement, about
 from zoo.benchmarks.records.references import References
 from zoo.benchmarks.render import Column, Section, Table, number
+from zoo.benchmarks.tables import hazami2022
+from zoo.benchmarks.tables.shared import MARKS, joined, line_cell
 from zoo.errors import UserError
+from zoo.pictures import Curve, Plot, save_plot
 
 
 def build(records: Sequence[Line], references: References, *, plot: str | None = None) -> Table:
@@ -21,11 +24,13 @@ def build(records: Sequence[Line], references: References, *, plot: str | None =
     groups = _groups(about(records, "pruning"))
     if plot is not None:
         _plot(groups, plot)
+    published = hazami2022.section("5", references, joined(records, references))
     return Table(
         name="pruning",
         title="Posterior pruning: the prior speaks where posteriors are pruned",
         intro=["Hazami et al. (2022), section 7. Size: mean and standard deviation in float32 for every latent kept."],
-        sections=[*_published(references), *(_section(key, group) for key, group in groups.items())],
+        sections=[published, *(_section(key, group) for key, group in groups.items())],
+        marks=MARKS,
         notes=[
             "100 % is the plain evaluation, 0 % prices images without having seen them; every row is a bound.",
             "The published sizes are those of the training part; measured sizes are those of the split priced.",
@@ -34,6 +39,7 @@ def build(records: Sequence[Line], references: References, *, plot: str | None =
 
 
 Key = tuple[str, ...]
+VALUES = {"kept_latents": 0, "megabytes": 3, "bits_per_dim": 3, "standard_error": 3, "distortion": 3, "rate": 3}
 
 
 def _groups(lines: Sequence[Measurement]) -> dict[Key, dict[float, Measurement]]:
@@ -47,52 +53,39 @@ def _groups(lines: Sequence[Measurement]) -> dict[Key, dict[float, Measurement]]
     return groups
 
 
-def _published(references: References) -> list[Section]:
-    """Table 5 of the paper."""
-    rows: dict[float, dict[str, float]] = {}
-    for reference in references.select(source="efficient_vdvae", table="5"):
-        rows.setdefault(reference.settings["percent_posteriors"], {})[reference.metric] = reference.value
-    if not rows:
-        return []
-    columns = [Column(name) for name in ("kept, %", "size, GB", "bits/dim", "distortion", "rate")]
-    names = (("encoded_size", 0), ("nll", 2), ("reconstruction", 2), ("kl", 2))
-    cells = [
-        [number(share, 1), *(number(rows[share].get(name), digits) for name, digits in names)] for share in sorted(rows)
-    ]
-    note = "Table 5; its caption says FFHQ, the text of section 7 says CelebA-HQ."
-    return [Section("Published: Efficient-VDVAE, FFHQ 256x256, 8 bits", columns, cells, note)]
-
-
 def _section(key: Key, group: dict[float, Measurement]) -> Section:
     """Measured rows of one checkpoint."""
     subject, model, dataset, split, images, statistics, granularity, *_ = key
     names = ("kept, %", "latents kept", "size, MB", "bits/dim", "±", "distortion", "rate")
     rows = []
     for share, line in sorted(group.items()):
-        v = line.values
-        cells = [number(share, 1), number(v["kept_latents"], 0), number(v["megabytes"], 3), number(v["bits_per_dim"])]
-        rows.append([*cells, number(v["standard_error"]), number(v["distortion"]), number(v["rate"])])
+        rows.append([number(share, 1), *(line_cell(line, name, digits) for name, digits in VALUES.items())])
     some = next(iter(group.values()))
     what = f"{some.settings['resolution']}x{some.settings['resolution']}, {some.settings['bits']} bits"
     note = (
         f"{images} images of {dataset}/{split}; kept by mean KL over {dataset}/{statistics}, per {granularity}; "
         f"{some.values['latents']:,.0f} latents per image."
     )
-    return Section(f"Measured: {model}, {subject}, {what}", [Column(name) for name in names], rows, note)
+    title = f"Measured: {model}, {subject}, {what}"
+    plot = Plot(_curves({key: group}), title, "posteriors kept, %", "bits/dim", log_x=True)
+    return Section(title, [Column(name) for name in names], rows, note, plots=[plot])
 
 
-def _plot(groups: dict[Key, dict[float, Measurement]], path: str) -> None:
+def _curves(groups: dict[Key, dict[float, Measurement]]) -> list[Curve]:
     """Bound, distortion and rate against the share kept."""
-    from zoo.pictures import Curve, Plot, save_plot
-
-    if not groups:
-        raise UserError("--plot: nothing is measured yet; `zoo measure pruning CKPT` does")
     curves = []
     for key, group in groups.items():
         for name, dashed in (("bits_per_dim", False), ("distortion", True), ("rate", True)):
             points = [(share, line.values[name]) for share, line in sorted(group.items()) if share > 0]
             label = name.replace("bits_per_dim", "bound")
             curves.append(Curve(label if len(groups) == 1 else f"{key[0][:18]} {label}", points, dashed))
+    return curves
+
+
+def _plot(groups: dict[Key, dict[float, Measurement]], path: str) -> None:
+    """The curves as a picture file."""
+    if not groups:
+        raise UserError("--plot: nothing is measured yet; `zoo measure pruning CKPT` does")
     title = next(iter(groups))[0] if len(groups) == 1 else "posterior pruning"
-    save_plot(path, Plot(curves, title, "posteriors kept, %", "bits/dim", log_x=True))
+    save_plot(path, Plot(_curves(groups), title, "posteriors kept, %", "bits/dim", log_x=True))
     print(f"wrote {path}")

@@ -6,8 +6,14 @@ from collections.abc import Sequence
 
 from zoo.benchmarks.records import Line, Measurement, about
 from zoo.benchmarks.records.references import References
-from zoo.benchmarks.render import Column, Section, Table, number, word
+from zoo.benchmarks.render import Column, Section, Table, word
+from zoo.benchmarks.tables import kingma2021
+from zoo.benchmarks.tables.shared import MARKS, joined, line_cell
 
+VALUES = (
+    *("gamma_0", "gamma_1", "linear_variance", "own_variance", "ratio"),
+    *("linear_variance_over_time", "own_variance_over_time"),
+)
 SHOWN = ("checkpoint", "dataset", "split", "bits", "trained_schedule")
 
 
@@ -19,6 +25,7 @@ def build(records: Sequence[Line], references: References) -> Table:
         references: published variances.
     """
     lines = about(records, "schedules")
+    published = kingma2021.schedules(references, joined(records, references))
     return Table(
         name="schedules",
         title="Noise schedules: variance of the bound estimated from one time",
@@ -27,15 +34,10 @@ def build(records: Sequence[Line], references: References) -> Table:
             "same network and the same end points; only the interior of the schedule differs, on which the bound "
             "itself does not depend.",
         ],
-        sections=[_published(references), *([_measured(lines)] if lines else [])],
+        sections=[published, *([_measured(lines)] if lines else [])],
+        marks=MARKS,
         notes=["The published column is about another network and other images: compare ratios, not values."],
     )
-
-
-def _published(references: References) -> Section:
-    rows = [[word(n.settings["schedule"]), number(n.value, 2)] for n in references.select(metric="variance")]
-    columns = [Column("schedule", numeric=False), Column("variance")]
-    return Section("Published: VDM on CIFAR-10, 8 bits (Kingma et al. 2021)", columns, rows)
 
 
 def _measured(lines: Sequence[Measurement]) -> Section:
@@ -47,9 +49,6 @@ def _measured(lines: Sequence[Measurement]) -> Section:
     columns += [Column("over time alone, linear"), Column("over time alone, own")]
     rows = []
     for (checkpoint, data, split, bits, schedule), line in newest.items():
-        v = line.values
         cells = [word(str(checkpoint)), word(str(schedule)), word(f"{data}/{split}"), word(str(bits))]
-        cells += [number(v["gamma_0"], 2), number(v["gamma_1"], 2), number(v["linear_variance"], 2)]
-        cells += [number(v["own_variance"], 2), number(v["ratio"], 2)]
-        rows.append([*cells, number(v["linear_variance_over_time"], 2), number(v["own_variance_over_time"], 2)])
+        rows.append([*cells, *(line_cell(line, name, 2) for name in VALUES)])
     return Section("Measured", columns, rows)

@@ -27,6 +27,7 @@ def build(records: Sequence[Line], references: References) -> Table:
         group[s["work"], s["layout"], s["compiled"]] = line
     return Table(
         name="speed",
+        expects="`zoo measure speed CKPT` measures this machine",
         title="Speed: evaluation and training, float32",
         sections=[_section(key, list(group.values())) for key, group in groups.items()],
         notes=[

@@ -23,6 +23,7 @@ def build(records: Sequence[Line], references: References) -> Table:
         groups.setdefault((line.settings["side"], line.settings["images"]), {})[line.subject] = line
     return Table(
         name="speed_data",
+        expects="`zoo measure speed_data` measures this machine",
         title="Data path: random reads, batches of 64, warm page cache",
         sections=[_section(key, list(group.values())) for key, group in groups.items()],
         notes=[

@@ -8,6 +8,8 @@ from typing import Any
 from zoo.benchmarks.records import Line, Measurement, about
 from zoo.benchmarks.records.references import References
 from zoo.benchmarks.render import Cell, Column, Section, Table, number, word
+from zoo.benchmarks.tables import luhman2023
+from zoo.benchmarks.tables.shared import MARKS, joined, line_cell
 
 
 def build(records: Sequence[Line], references: References) -> Table:
@@ -18,10 +20,12 @@ def build(records: Sequence[Line], references: References) -> Table:
         references: published times.
     """
     sampled, walked = about(records, "speed_sampling"), about(records, "speed_walk")
+    published = luhman2023.sections(references, joined(records, references), "Table 4")
     return Table(
         name="speed_sampling",
         title="Speed of drawing images",
-        sections=[_published(references), *_sampled(sampled), *_walked(walked)],
+        sections=[*published, *_sampled(sampled), *_walked(walked)],
+        marks=MARKS,
         notes=[
             "Machines, image sizes and guidance differ between the sections: compare within one only.",
             "Cached walk: processor seconds of one batch. Rows: each symbol of row i recomputes rows 0 to i, as the "
@@ -29,19 +33,6 @@ def build(records: Sequence[Line], references: References) -> Table:
             "passes.",
         ],
     )
-
-
-def _published(references: References) -> Section:
-    """Table 4 of Luhman and Luhman (2023) and whatever else is known."""
-    columns = [Column("model", numeric=False), Column("images", numeric=False), Column("s per 1000 images")]
-    columns += [Column("hardware", numeric=False), Column("published in", numeric=False)]
-    rows: list[list[Cell]] = []
-    for reference in references.select(metric=("sampling_time",)):
-        source = references.sources[reference.source].short
-        images = f"{reference.dataset} {reference.resolution}x{reference.resolution}"
-        hardware = str(reference.settings.get("hardware", ""))
-        rows.append([word(reference.model), word(images), number(reference.value, 1), word(hardware), word(source)])
-    return Section("Published", columns, rows)
 
 
 def _newest(lines: Sequence[Measurement]) -> list[Measurement]:
@@ -80,7 +71,7 @@ def _sampling_row(line: Measurement) -> list[Cell]:
     return [
         word(line.subject),
         word(str(settings["size"])),
-        number(line.values["seconds per 1000 images"], 1),
+        line_cell(line, "seconds per 1000 images", 1),
         number(_whole(settings.get("steps")), 0, "-"),
         number(_whole(settings["batch_size"]), 0),
         number(_whole(settings["threads"]), 0),
@@ -94,9 +85,9 @@ def _walk_row(line: Measurement) -> list[Cell]:
         number(_whole(settings["parameters"]), 0),
         word(str(settings["grid"])),
         number(_whole(settings["batch_size"]), 0),
-        number(values["cached"], 2),
-        number(values["rows"], 1),
-        number(values["whole"], 1),
+        line_cell(line, "cached", 2),
+        line_cell(line, "rows", 1),
+        line_cell(line, "whole", 1),
         number(values["rows"] / values["cached"], 0),
         number(values["whole"] / values["cached"], 0),
         number(_whole(settings["threads"]), 0),

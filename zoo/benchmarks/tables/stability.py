@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from zoo.benchmarks.records import Line, Measurement, about
-from zoo.benchmarks.records.references import Reference, References
-from zoo.benchmarks.render import NOT_PUBLISHED, Cell, Column, Section, Table, number, word
+from zoo.benchmarks.records.references import References
+from zoo.benchmarks.render import Cell, Column, Section, Table, word
+from zoo.benchmarks.tables import hazami2022
+from zoo.benchmarks.tables.shared import MARKS, joined, line_cell
 
 DIVERGED = Cell("diverged")
 
@@ -19,6 +21,8 @@ def build(records: Sequence[Line], references: References) -> Table:
         records: stored lines.
         references: published numbers.
     """
+    found = joined(records, references)
+    published = [hazami2022.section(table, references, found) for table in ("2a", "2b", "7")]
     return Table(
         name="stability",
         title="Gradient smoothing: softplus standard deviations with beta below 1",
@@ -26,7 +30,8 @@ def build(records: Sequence[Line], references: References) -> Table:
             "Hazami et al. (2022), section 5. A skipped update is one whose gradient norm (of the nats/dim loss) "
             "reaches the threshold; weights and moments then stay as they are."
         ],
-        sections=[*_published(references), *_measured(about(records, "stability"))],
+        sections=[*published, *_measured(about(records, "stability"))],
+        marks=MARKS,
         notes=[
             "Published runs are hundreds of thousands of steps of full-size networks; ours are short and small.",
             "Spikes: steps whose gradient norm is at least 5 times the median of their run.",
@@ -34,52 +39,9 @@ def build(records: Sequence[Line], references: References) -> Table:
     )
 
 
-_TITLES = {
-    "2a": "Published, Table 2a: CIFAR-10, 500,000 steps, skipped from 800",
-    "2b": "Published, Table 2b: 1024x1024, beta 0.4, 80,000 steps, skipped from 1,200",
-    "7": "Published, Table 7: FFHQ 256x256, 8 bits, batch size 8, 800,000 steps",
-}
-
-
-def _published(references: References) -> list[Section]:
-    """Tables 2a, 2b and 7 of the paper, one row per run, with and without smoothing side by side."""
-    sections = []
-    for table, title in _TITLES.items():
-        rows: dict[str, dict[tuple[str, bool], Reference]] = {}
-        for reference in references.select(source="efficient_vdvae", table=table):
-            if reference.metric in ("nll", "skipped_updates"):
-                key = (reference.metric, bool(reference.settings["gradient_smoothing"]))
-                rows.setdefault(_row_name(reference), {})[key] = reference
-        if rows:
-            cells = [[word(name), *_cells(found, table)] for name, found in rows.items()]
-            sections.append(Section(title, _columns("run"), cells))
-    return sections
-
-
-def _row_name(reference: Reference) -> str:
-    if reference.table == "2a":
-        return f"batch size {reference.settings['batch_size']}"
-    if reference.table == "7":
-        return f"depth {reference.settings['depth']}"
-    return reference.dataset
-
-
 def _columns(first: str) -> list[Column]:
     names = ("skipped, without", "skipped, with", "bits/dim, without", "bits/dim, with")
     return [Column(first, numeric=False), *(Column(name) for name in names)]
-
-
-def _cells(found: dict[tuple[str, bool], Reference], table: str) -> list[Cell]:
-    """Skipped updates and bits/dim; the runs of Table 2b without smoothing diverged."""
-    cells = []
-    for metric, digits in (("skipped_updates", 0), ("nll", 2)):
-        for smoothing in (False, True):
-            reference = found.get((metric, smoothing))
-            if reference is None and table == "2b" and not smoothing:
-                cells.append(DIVERGED)
-            else:
-                cells.append(number(reference.value if reference else None, digits, NOT_PUBLISHED))
-    return cells
 
 
 def _measured(lines: Sequence[Measurement]) -> list[Section]:
@@ -111,4 +73,4 @@ _SHOWN = (("skipped_updates", 0), ("bits_per_dim", 3), ("spikes", 0), ("median_n
 def _value(line: Measurement | None, name: str, digits: int) -> Cell:
     if line is not None and name == "bits_per_dim" and line.values.get("diverged"):
         return DIVERGED
-    return number(None if line is None else line.values.get(name), digits)
+    return line_cell(line, name, digits)
