@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import glob
 import hashlib
 import os
 import shutil
@@ -69,6 +70,62 @@ def new_folder(folder: Path) -> Iterator[None]:
         for place in missing:
             with contextlib.suppress(OSError):  # not empty: that is what it was made for
                 place.rmdir()
+
+
+@contextlib.contextmanager
+def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Folder to fill; it takes its final name, with everything in it, only when the block ends without an error.
+
+    What a killed run left beside the target is removed by the next one.
+
+    Args:
+        path: final name; must not exist yet, or be an empty folder.
+
+    Yields:
+        The temporary folder.
+
+    Raises:
+        UserError: if there is something already, or the place cannot be written.
+    """
+    target = Path(os.path.abspath(path))
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise UserError(f"{path}: exists already; name a new or an empty folder")
+    prefix = f".{target.name[:200]}.part-"
+    temporary = target.with_name(prefix + uuid.uuid4().hex[:8])
+    with writing(target), new_folder(target.parent):
+        for left in target.parent.glob(f"{glob.escape(prefix)}*"):
+            with _locked(left) as free:
+                if free:
+                    shutil.rmtree(left, ignore_errors=True)
+        temporary.mkdir()
+        try:
+            with _locked(temporary):
+                yield temporary
+                for file in (item for item in temporary.rglob("*") if item.is_file()):
+                    _flush(file)
+                temporary.replace(target)
+                _flush(target.parent)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[bool]:
+    """Whether a folder was free to be locked; the lock ends with the block or the process."""
+    try:
+        import fcntl
+    except ImportError:  # Windows: nothing is cleaned
+        yield False
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        with contextlib.suppress(BlockingIOError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            yield True
+            return
+        yield False
+    finally:
+        os.close(descriptor)
 
 
 def check_place(path: str | os.PathLike[str]) -> None:

@@ -6,6 +6,7 @@ out everywhere, and what cannot be kept (16 bits, transparency) is known before 
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import re
@@ -270,8 +271,12 @@ def open_picture(content: bytes | Path, name: str, max_pixels: int = MAX_PIXELS)
     limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None  # our own limit gives our own message
     try:
         image = Image.open(io.BytesIO(content) if isinstance(content, bytes) else content, formats=_PILLOW[kind])
-        _check_size(name, image.size, max_pixels)
-        return image, _described(image, kind, head)
+        with contextlib.ExitStack() as on_error:
+            on_error.enter_context(image)
+            _check_size(name, image.size, max_pixels)
+            described = _described(image, kind, head)
+            on_error.pop_all()
+        return image, described
     except UserError:
         raise
     except Exception as error:  # a damaged file can raise nearly anything

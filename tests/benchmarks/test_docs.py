@@ -25,9 +25,9 @@ def test_the_model_of_the_guide_prices_trains_samples_and_codes():
     assert model.sample(2, temperature=0.9).shape == (2, 3, 8, 8)
     assert torch.isfinite(model.objective(x).loss)
 
-    from zoo.codec import measure
+    from zoo.codec import Options, measure
 
-    found = measure(model, b"0" * 12, x, batch_size=4)
+    found = measure(model, b"0" * 12, x, Options(4, True))
     assert found.exact
     assert found.report.net == pytest.approx(found.report.bound, rel=0.02)
 

@@ -12,12 +12,12 @@ import torch
 
 from tests.codec.test_stream import IDENTITY, smooth_images
 from tests.codec.toy import ExactModel, ToyVAE
-from zoo.codec import Header, decode, encode, from_batch, pack, unpack
-from zoo.codec.images import save_image
+from zoo.codec import Entry, Header, Limits, Options, decode, encode, from_batch, pack, unpack
+from zoo.codec.names import check_names
 from zoo.codec.tiles import PixelChecksum
 from zoo.errors import UserError
 
-GOLDEN = Path(__file__).parent / "data" / "golden-v1.zoo"
+GOLDEN = Path(__file__).parent / "data" / "golden-v2.zoo"
 
 
 def golden_images() -> torch.Tensor:
@@ -27,12 +27,15 @@ def golden_images() -> torch.Tensor:
 
 
 def test_golden_file_still_decodes() -> None:
-    decoded = {name: pixels for name, _, pixels in decode(ExactModel(), IDENTITY, GOLDEN.read_bytes(), "golden")}
+    decoded = {
+        entry.name: pixels
+        for entry, _, pixels in decode(ExactModel(), IDENTITY, GOLDEN.read_bytes(), "golden", force=True)
+    }
     assert all(np.array_equal(decoded[f"image-{n:06d}.png"], image) for n, image in enumerate(golden_images().numpy()))
 
 
 def test_encoding_the_golden_images_still_gives_the_same_payload() -> None:
-    data, _ = encode(ExactModel(), IDENTITY, from_batch(golden_images()), batch_size=2, chained=True)
+    data, _ = encode(ExactModel(), IDENTITY, from_batch(golden_images()), Options(2, True))
     (header, payload), (golden_header, golden_payload) = unpack(data, "new"), unpack(GOLDEN.read_bytes(), "golden")
     assert np.array_equal(payload, golden_payload)
     assert replace(header, environment="") == replace(golden_header, environment="")
@@ -40,7 +43,7 @@ def test_encoding_the_golden_images_still_gives_the_same_payload() -> None:
 
 @pytest.fixture(scope="module")
 def coded() -> bytes:
-    data, _ = encode(ToyVAE(), IDENTITY, from_batch(smooth_images(3)), batch_size=2, chained=True)
+    data, _ = encode(ToyVAE(), IDENTITY, from_batch(smooth_images(3)), Options(2, True))
     return data
 
 
@@ -67,23 +70,25 @@ def test_ten_thousand_damaged_files_are_refused_at_once(coded: bytes, kind: str)
 
 def forged(data: bytes, field: int, value: object) -> bytes:
     """The file with one header field replaced and all check sums put right."""
-    header, payload = unpack(data, "file")
-    values = [getattr(header, name) for name in Header.__dataclass_fields__]
+    length = struct.unpack_from("<I", data, 10)[0]
+    head = data[14 : 14 + length]
+    values = msgpack.unpackb(zlib.decompress(head) if data[9] & 1 else head)
     values[field] = value
-    head = msgpack.packb([list(v) if isinstance(v, tuple) else v for v in values])
-    body = data[:8] + struct.pack("<BBI", 1, 0, len(head)) + head + payload.astype("<u4").tobytes()
+    head = msgpack.packb(values)
+    body = data[:8] + struct.pack("<BBI", 2, 0, len(head)) + head + data[14 + length : -4]
     return body + struct.pack("<I", zlib.crc32(body))
 
 
 FORGERIES = [None, -1, 0, 1, 3, 2**31, 2**62, "x", "x" * 70000, b"", b"\0" * 12, b"\xff" * 5000, [], [1], [[1, 2]], 1.5]
+ENTRIES = [[["a.png", "R", [8, 8]]] * 3, [["a", "R", [9, 8]]], [["a.npy", "A", [3, 8, 8, 3]]], [["a", "L", [8, 8], {}]]]
 
 
-@pytest.mark.parametrize("field", range(len(Header.__dataclass_fields__)))
+@pytest.mark.parametrize("field", range(len(Header.__dataclass_fields__) + 1))
 def test_forged_header_fields_never_give_wrong_pixels(coded: bytes, field: int) -> None:
     images = smooth_images(3).numpy()
-    for value in [*FORGERIES, True, False, [3, 8, 9], [[8, 8]] * 3, [[4, 8]] * 3, ["a", "b", "c"], "LLL"]:
+    for value in [*FORGERIES, True, False, [3, 8, 9], [3, 1], [1, 3], [2, 2], *ENTRIES]:
         try:
-            decoded = list(decode(ToyVAE(), IDENTITY, forged(coded, field, value), "forged.zoo"))
+            decoded = list(decode(ToyVAE(), IDENTITY, forged(coded, field, value), "forged.zoo", force=True))
         except UserError:
             continue
         # What is accepted may have another name, mode or note, never other pixels.
@@ -104,16 +109,58 @@ def test_forged_payloads_fail_the_pixel_check_sum(coded: bytes) -> None:
 
 
 def test_a_header_cannot_claim_more_than_its_payload_can_hold(coded: bytes) -> None:
-    with pytest.raises(UserError, match="far more pixels"):
-        unpack(forged(coded, 11, [[100_000, 100_000]] * 3), "forged.zoo")
+    entries = [["a.png", "R", [100_000, 100_000]]]
+    with pytest.raises(UserError, match="batches do not hold"):
+        unpack(forged(coded, 12, entries), "forged.zoo")
 
 
-def test_names_cannot_leave_the_folder(tmp_path: Path) -> None:
-    pixels = np.zeros((3, 2, 2), dtype=np.uint8)
-    for name in ("../x.png", "/etc/x.png", "a/b.png", "..", "", "a\\b"):
-        with pytest.raises(UserError, match="plain file name"):
-            save_image(tmp_path, name, "R", pixels)
-    assert list(tmp_path.iterdir()) == []
+def test_limits_are_checked_before_anything_is_made(coded: bytes) -> None:
+    with pytest.raises(UserError, match="--max-pixels"):
+        unpack(coded, "f.zoo", Limits(pixels=63))
+    with pytest.raises(UserError, match="--max-memory"):
+        unpack(coded, "f.zoo", Limits(memory=100))
+
+
+def test_a_small_header_cannot_unfold_to_millions_of_objects() -> None:
+    plain = msgpack.packb([["a", "R", [1, 1]]] * 2_000_000)
+    head = zlib.compress(plain, 9)
+    body = b"\x89ZOO\r\n\x1a\n" + struct.pack("<BBI", 2, 1, len(head)) + head + b"\1\0\0\0"
+    with pytest.raises(UserError, match="unfolds to more"):
+        unpack(body + struct.pack("<I", zlib.crc32(body)), "bomb.zoo")
+
+
+def test_a_payload_that_ends_in_a_zero_word_is_refused(coded: bytes) -> None:
+    header, payload = unpack(coded, "file")
+    with pytest.raises(UserError, match="must not be zero"):
+        unpack(pack(header, np.append(payload, 0).astype(np.uint32)), "zero.zoo")
+
+
+def test_an_older_file_names_the_version_that_reads_it(coded: bytes) -> None:
+    with pytest.raises(UserError, match=r"version 1; this zoo reads version 2, zoo 0\.1 reads it"):
+        unpack(coded[:8] + b"\1" + coded[9:], "old.zoo")
+
+
+BAD = ("../x.png", "/etc/x.png", "a//b.png", "..", "", "a\\b", "a:b", "con.png", "a.", " a")
+NAMES = (*BAD, "a\n", "x" * 256, "\udcff")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_names_that_cannot_be_written_everywhere_are_refused(name: str) -> None:
+    with pytest.raises(UserError):
+        check_names([name])
+
+
+@pytest.mark.parametrize("names", [["a.png", "a.png"], ["a.png", "A.png"], ["a", "a/b"], ["é.png", "e\u0301.png"]])
+def test_names_that_meet_in_one_file_are_refused(names: list[str]) -> None:
+    with pytest.raises(UserError, match="given back under this name"):
+        check_names(names)
+
+
+def test_a_header_with_names_that_meet_is_refused(coded: bytes) -> None:
+    header, payload = unpack(coded, "file")
+    entries = [Entry("photo.jpg", "R", (8, 8)), Entry("photo.jpg.png", "R", (8, 8)), Entry("c.png", "R", (8, 8))]
+    with pytest.raises(UserError, match="given back under this name"):
+        pack(replace(header, entries=entries), payload)
 
 
 def test_pixel_check_sum_knows_order_and_shape() -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests.codec.toy import ToyVAE
-from zoo.codec import Image, decode, encode
+from zoo.codec import Entry, Image, Options, decode, encode
 
 SIDE = 64
 
@@ -19,14 +19,14 @@ def load(number: int) -> np.ndarray:
 
 def peaks(count: int) -> tuple[int, int, int]:
     """Bytes of the file, and the most that numpy and Python held at once while encoding and while decoding."""
-    images = [Image(str(n), (SIDE, SIDE), "R", lambda n=n: load(n)) for n in range(count)]
+    images = [Image(Entry(f"{n}.png", "R", (SIDE, SIDE)), lambda frame, n=n: load(n)) for n in range(count)]
     tracemalloc.start()
     try:
-        data, _ = encode(ToyVAE(), b"twelve bytes", images, batch_size=64, chained=True)
+        data, _ = encode(ToyVAE(), b"twelve bytes", images, Options(64, True))
         encoding = tracemalloc.get_traced_memory()[1]
         tracemalloc.reset_peak()
         decoded = decode(ToyVAE(), b"twelve bytes", data, "memory")
-        assert sum(np.array_equal(pixels, load(int(name))) for name, _, pixels in decoded) == count
+        assert sum(np.array_equal(pixels, load(int(entry.name[:-4]))) for entry, _, pixels in decoded) == count
         return len(data), encoding, tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()

@@ -105,6 +105,23 @@ def test_an_empty_stack_is_extended_from_the_seeded_supply_not_with_zeros() -> N
     assert set(bare.pop_gaussian(50, np.zeros(50), np.full(50, 5.0))[5:].tolist()) == {-50}
 
 
+def test_a_deep_stack_is_one_stack() -> None:
+    """Putting the bottom aside and fetching it again changes no symbol and no word."""
+    drawn, tables = _tables(20_000, 16)
+    plain, settled = fresh_stack(0), fresh_stack(0)
+    for _ in range(60):
+        plain.push_table(drawn, tables)
+        settled.push_table(drawn, tables)
+        settled.settle()
+    assert np.array_equal(plain.words(), settled.words())
+    again = Stack(settled.words())
+    for number in range(60):
+        whiten(again, 0, number, 50)
+        whiten(again, 0, number, 50)
+        assert np.array_equal(again.pop_table(tables), drawn)
+    assert np.array_equal(again.words(), fresh_stack(0).words())
+
+
 def test_distributions_that_are_not_finite_are_refused() -> None:
     stack = fresh_stack(0)
     with pytest.raises(StackError, match="not finite"):

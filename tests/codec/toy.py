@@ -13,6 +13,7 @@ from zoo.likelihood import (
     LatentSite,
     LogisticMixture,
     PointMass,
+    Table,
     draw,
     level_values,
     to_levels,
@@ -79,7 +80,7 @@ class Dyadic:
         return self.visit(draw)
 
     def visit(self, choose: Choose) -> Tensor:
-        return choose((), self._probs())
+        return choose((), Table(self._probs()))
 
 
 class ExactModel(AncestralModel):

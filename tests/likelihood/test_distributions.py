@@ -15,6 +15,7 @@ from zoo.likelihood import (
     Known,
     LogisticMixture,
     PixelDistribution,
+    Table,
     half_bin,
     level_values,
 )
@@ -56,9 +57,9 @@ def test_mixture_sums_to_one_by_its_conditionals(bits: int) -> None:
     levels = distribution.sample()
     sums = []
 
-    def choose(index, probs):
-        sums.append((probs.sum(-1) - 1).abs().max().item())
-        return known(index, probs)
+    def choose(index, law):
+        sums.append((law.probs().sum(-1) - 1).abs().max().item())
+        return known(index, law)
 
     known = Known(levels)
     walked = distribution.visit(choose)
@@ -67,12 +68,23 @@ def test_mixture_sums_to_one_by_its_conditionals(bits: int) -> None:
     torch.testing.assert_close(-known.nats, distribution.log_prob(levels), rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.parametrize("bits", [1, 3, 8])
+def test_cumulative_distribution_is_the_sum_of_the_table(bits: int) -> None:
+    def choose(index, law):
+        table = Table(law.probs())
+        edges = torch.arange(1, 2**bits).view(-1, 1, 1, 1).expand(-1, *law.shape)
+        torch.testing.assert_close(law.below(edges), table.below(edges), rtol=1e-9, atol=1e-12)
+        return torch.zeros(law.shape, dtype=torch.long)
+
+    mixture(bits).visit(choose)
+
+
 def test_walk_does_not_depend_on_how_memory_splits_it(monkeypatch: pytest.MonkeyPatch) -> None:
     distribution = mixture(8, size=5)
     levels = distribution.sample()
     whole = Known(levels)
     distribution.visit(whole)
-    monkeypatch.setattr("zoo.likelihood.mixture._TABLE_ELEMENTS", 256 * 4 * 5 * 2)
+    monkeypatch.setattr("zoo.likelihood.mixture._BLOCK_ELEMENTS", 4 * 5 * 2)
     split = Known(levels)
     distribution.visit(split)
     torch.testing.assert_close(split.costs, whole.costs, rtol=1e-12, atol=1e-12)
@@ -87,9 +99,9 @@ def test_samples_have_the_probabilities_that_are_priced(bits: int) -> None:
     one = LogisticMixture.from_head(head, bits)
     tables: list[Tensor] = []
 
-    def first(index, probs):
-        tables.append(probs.reshape(-1))
-        return torch.zeros(probs.shape[:-1], dtype=torch.long)
+    def first(index, law):
+        tables.append(law.probs().reshape(-1))
+        return torch.zeros(law.shape, dtype=torch.long)
 
     one.visit(first)
     observed = torch.bincount(samples, minlength=2**bits) / count

@@ -79,9 +79,10 @@ def test_pixel_distribution_sums_to_one_and_agrees_with_its_tables(bits):
     levels = to_levels(x, bits)
     known = Known(levels)
 
-    def checked(index, probs):
+    def checked(index, law):
+        probs = law.probs()
         torch.testing.assert_close(probs.sum(-1), torch.ones_like(probs[..., 0]), rtol=0, atol=1e-6)
-        return known(index, probs)
+        return known(index, law)
 
     assert torch.equal(pixels.visit(checked), levels)
 
@@ -341,10 +342,10 @@ def test_both_prices_can_be_asked_for_by_name():
 
 @pytest.mark.slow
 def test_real_files_cost_what_the_terms_say():
-    from zoo.codec import measure
+    from zoo.codec import Options, measure
 
     model = latent_vae().eval()
-    found = measure(model, b"0" * 12, images(6), batch_size=3)
+    found = measure(model, b"0" * 12, images(6), Options(3, True))
     assert found.exact
     assert found.report.net == pytest.approx(found.report.bound, rel=0.02)
 

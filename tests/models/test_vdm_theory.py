@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from zoo.codec import measure
+from zoo.codec import Options, measure
 from zoo.errors import UserError
 from zoo.likelihood import SamplePosterior, nats_to_bits_per_dim, to_levels
-from zoo.models.vdm import VDM, BoundConfig, Draws, FixedSchedule, MonotoneSchedule, ScheduleConfig, ScoreConfig
+from zoo.models.vdm import VDM, FixedSchedule, MonotoneSchedule
 from zoo.models.vdm.ode import integrate
 from zoo.models.vdm.pixels import encode_levels
 
@@ -37,9 +37,8 @@ class OptimalDenoiser(nn.Module):
         return (z - alpha * (weights * self.centres).sum(-1)) / sigma
 
 
-def known(kind="fixed", steps=1000, **bound):
-    score = ScoreConfig(width=8, blocks=1, groups=2)
-    model = VDM(SHAPE, score=score, schedule=ScheduleConfig(kind, 16), bound=BoundConfig(**bound), steps=steps)
+def known(schedule="fixed", **changes):
+    model = VDM(image_shape=SHAPE, width=8, blocks=1, groups=2, schedule=schedule, schedule_width=16, **changes)
     model.network = OptimalDenoiser(level_probs())
     return model.eval()
 
@@ -84,7 +83,7 @@ def test_bound_falls_with_the_number_of_steps_towards_the_continuous_one():
 
 def test_traversal_agrees_with_the_summed_steps():
     x = gaussian_images(64)
-    model = known(eval_draws=30, steps=30)
+    model = known(eval_draws=30, coding_steps=30)
     with torch.no_grad():
         policy = SamplePosterior()
         distortion = -model.ancestral_pass(policy, x).log_prob(to_levels(x, 8))
@@ -110,12 +109,13 @@ def test_continuous_bound_does_not_depend_on_the_interior_of_the_schedule():
 def test_better_schedule_has_less_variance():
     """The gradient of `objective` bends the schedule of an exact model until its estimate varies less."""
     x = gaussian_images(192)
-    model = known("monotone")
+    model = known(schedule="monotone")
     optimizer = torch.optim.Adam([p for n, p in model.schedule.named_parameters() if n.startswith("raw")], lr=0.1)
 
     def spread():
-        draws = Draws(torch.randn(x.shape), torch.rand(len(x)), torch.randn(x.shape))
-        terms, _ = model.price(x, draws)
+        model.low_discrepancy = False
+        terms, _ = model.price(x, model.draw(x, 1)[0])
+        model.low_discrepancy = True
         return terms.bits_per_dim().var().item()
 
     before = spread()
@@ -147,7 +147,7 @@ def test_solver_says_when_the_tolerance_cannot_be_met():
 def test_files_have_the_size_of_the_bound():
     """Bits-back through the T + 1 latents: exact, and as long as the T-step bound says."""
     x = gaussian_images(32)
-    coded = measure(known(steps=20), bytes(12), x, batch_size=16)
+    coded = measure(known(coding_steps=20), bytes(12), x, Options(16, chained=True))
     assert coded.exact
     bound, error = excess(known(eval_draws=20), x, "steps-20")
     assert coded.report.net == pytest.approx(bound + true_bits(x).mean().item(), abs=4 * error + 0.3)

@@ -53,7 +53,8 @@ def read_images(
     """
     if not files:
         return open_split(dataset, split, shape, settings).spread(count)[0]
-    named = [(str(file), image.load()) for file in find_images(files) for image in open_image(file, shape[0])]
+    opened = [(str(path), open_image(path, shape[0])) for path, _ in find_images(files)[0]]
+    named = [(name, image.load(frame)) for name, image in opened for frame in range(image.entry.count)]
     return torch.stack([_centre(pixels, source, shape) for source, pixels in named[:count]])
 
 

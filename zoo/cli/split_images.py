@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from zoo.codec import Image
+from zoo.codec import Entry, Image
 from zoo.data import open_split
 from zoo.likelihood import from_levels, to_levels
 
@@ -32,11 +32,11 @@ def split_images(
     _, height, width = loader.image_shape
 
     def image(number: int) -> Image:
-        def load() -> np.ndarray:
+        def load(frame: int) -> np.ndarray:
             pixels = loader.read([number])[0][0]  # (C, H, W)
             return (from_levels(to_levels(pixels, bits), bits) if reduce else pixels).numpy()
 
-        name = f"{split}-{number:06d}.png"
-        return Image(name, (height, width), "R" if shape[0] == 3 else "L", load)
+        entry = Entry(f"{split}-{number:06d}.png", "R" if shape[0] == 3 else "L", (height, width))
+        return Image(entry, load)
 
     return [image(number) for number in range(loader.plan.num_samples)]

@@ -25,6 +25,7 @@ from zoo.likelihood import (
     DiagonalGaussian,
     Given,
     LatentSite,
+    Law,
     PointMass,
     SamplePosterior,
     from_levels,
@@ -50,35 +51,42 @@ class Plan:
     chained: bool
     seed: int = 0
 
-    def grid(self, site: LatentSite, visited: int, batch: int) -> GridSite:
-        """The grid of the `visited`-th Gaussian site in the given batch.
+
+class _Grids:
+    """The grids of one batch, site by site."""
+
+    def __init__(self, plan: Plan, batch: int) -> None:
+        self.plan, self.batch = plan, batch
+        self.visited = self.channels = 0
+
+    def next(self, site: LatentSite) -> GridSite:
+        """The grid of the next Gaussian site.
 
         Raises:
             StackError: if the profile was made for another model.
         """
         prior = gaussian(site.prior)
-        if visited >= len(self.profile.codes) or len(self.profile.codes[visited]) != prior.mean.shape[1]:
-            raise StackError("the table of latent steps does not fit the model")
-        return GridSite(prior, self.profile.codes[visited], self.seed, batch * _SITES_PER_BATCH + visited)
+        codes = self.plan.profile.site(self.channels, prior.mean.shape[1])
+        counter = self.batch * _SITES_PER_BATCH + self.visited
+        self.visited, self.channels = self.visited + 1, self.channels + len(codes)
+        return GridSite(prior, codes, self.plan.seed, counter)
 
 
 class _Encode:
     """Policy of the encoder: takes every latent from the stack (or by rounding) and remembers what to push."""
 
     def __init__(self, plan: Plan, batch: int, stack: Stack | None) -> None:
-        self.plan, self.batch, self.stack = plan, batch, stack
+        self.plan, self.stack, self.grids = plan, stack, _Grids(plan, batch)
         self.pushes: list[Callable[[Stack], None]] = []
         self.rate = 0.0
         self.latent_bits = 0.0
-        self._visited = 0
 
     def __call__(self, site: LatentSite) -> Tensor:
         if isinstance(site.posterior, PointMass):
             return self._codes(site, site.posterior.codes)
         if site.posterior is None:
             raise StackError(f"site {site.name!r} has no posterior")
-        grid = self.plan.grid(site, self._visited, self.batch)
-        self._visited += 1
+        grid = self.grids.next(site)
         kl = site.posterior.kl(gaussian(site.prior))[:, torch.from_numpy(grid.active)]
         self.rate += float(kl.sum(dtype=torch.float64))
         mean, std = grid.posterior_params(site.posterior)
@@ -113,15 +121,13 @@ class _Decode:
     """Policy of the decoder: pops every latent under its prior, before the image is known."""
 
     def __init__(self, plan: Plan, batch: int, stack: Stack) -> None:
-        self.plan, self.batch, self.stack = plan, batch, stack
+        self.stack, self.grids = stack, _Grids(plan, batch)
         self.latents: list[Tensor] = []
         self.coded: list[tuple[GridSite, Symbols] | None] = []
-        self._visited = 0
 
     def __call__(self, site: LatentSite) -> Tensor:
         if isinstance(site.prior, DiagonalGaussian):
-            grid = self.plan.grid(site, self._visited, self.batch)
-            self._visited += 1
+            grid = self.grids.next(site)
             k = self.stack.pop_gaussian(grid.reach, *grid.prior_params())
             self.latents.append(grid.value(k))
             self.coded.append((grid, k))
@@ -137,9 +143,9 @@ class _PopCodes:
     def __init__(self, stack: Stack) -> None:
         self.stack = stack
 
-    def __call__(self, index: object, probs: Tensor) -> Tensor:
-        rows = np.ascontiguousarray(probs.reshape(-1, probs.shape[-1]).to("cpu", torch.float32).numpy())
-        return torch.from_numpy(self.stack.pop_table(rows).astype(np.int64)).reshape(probs.shape[:-1])
+    def __call__(self, index: object, law: Law) -> Tensor:
+        rows = np.ascontiguousarray(law.probs().reshape(-1, law.levels).to("cpu", torch.float32).numpy())
+        return torch.from_numpy(self.stack.pop_table(rows).astype(np.int64)).reshape(law.shape)
 
 
 class _Posteriors(Given):
@@ -196,12 +202,15 @@ def encode_batch(
 
 
 def decode_batch(model: AncestralModel, sizes: list[tuple[int, int]], plan: Plan, batch: int, stack: Stack) -> Tensor:
-    """Pop a batch pushed by `encode_batch` with the same arguments; returns (B, C, H, W) uint8, padding included."""
+    """Pop a batch pushed by `encode_batch` with the same arguments; returns (B, C, H, W) uint8, padding included.
+
+    The posterior bits of batch 0 were borrowed from the seeded supply, so nobody needs them back.
+    """
     policy = _Decode(plan, batch, stack)
     pixels = model.ancestral_pass(policy, None, len(sizes))
     shape = (len(sizes), *model.image_shape)
     x = from_levels(pixels.visit(Popper(stack, Region(shape, sizes))), model.bits)
-    if plan.chained and any(coded is not None for coded in policy.coded):
+    if batch and plan.chained and any(coded is not None for coded in policy.coded):
         known = _Posteriors(policy.latents)
         model.ancestral_pass(known, x, len(x))
         for coded, posterior in zip(reversed(policy.coded), reversed(known.posteriors), strict=True):
@@ -215,12 +224,14 @@ class SiteStatistics(SamplePosterior):
     """A posterior sample at each site, with what the profile needs of every Gaussian one.
 
     Attributes:
+        latents: per Gaussian site, latents of one channel of one image.
         kl: per Gaussian site, (Z,) mean KL of one latent of each channel, nats.
         log_ratio: per Gaussian site, (Z,) mean of log(std_q / std_p).
     """
 
     def __init__(self) -> None:
         super().__init__()
+        self.latents: list[int] = []
         self.kl: list[Floats] = []
         self.log_ratio: list[Floats] = []
 
@@ -228,6 +239,7 @@ class SiteStatistics(SamplePosterior):
         """Measure, then sample."""
         if isinstance(site.posterior, DiagonalGaussian):
             prior = gaussian(site.prior)
+            self.latents.append(prior.mean[0, 0].numel())
             self.kl.append(_per_channel(site.posterior.kl(prior)))
             self.log_ratio.append(_per_channel(site.posterior.log_std - prior.log_std))
         self.rates[site.name] = site_kl(site)

@@ -21,6 +21,7 @@ from zoo.likelihood import DiagonalGaussian
 
 REACH = 10.0  # prior standard deviations covered by the grid
 SEEDED = 0
+_MOST_CHANNELS = 1 << 22  # of all sites together
 _STEP_ORIGIN, _STEPS_PER_OCTAVE = 100, 8
 
 
@@ -39,30 +40,38 @@ class Profile:
     """Which channels of which site are coded, and how finely.
 
     Attributes:
-        codes: per Gaussian site in the order of the traversal, one byte per channel: `SEEDED`, or a step code.
+        codes: all Gaussian sites in the order of the traversal, one byte per channel: `SEEDED`, or a step code.
     """
 
-    codes: tuple[NDArray[np.uint8], ...]
+    codes: NDArray[np.uint8]
 
     def to_bytes(self) -> bytes:
-        """Deflated bytes of all sites in a row."""
-        return zlib.compress(b"".join(codes.tobytes() for codes in self.codes), 9)
+        """Deflated bytes."""
+        return zlib.compress(self.codes.tobytes(), 9)
 
     @classmethod
-    def from_bytes(cls, data: bytes, channels: list[int]) -> Profile:
-        """Read back, given the number of channels of every site.
+    def from_bytes(cls, data: bytes) -> Profile:
+        """Read back.
 
         Raises:
-            StackError: if the bytes do not fit the model.
+            StackError: if the bytes are damaged.
         """
         inflater = zlib.decompressobj()
         try:
-            flat = np.frombuffer(inflater.decompress(data, sum(channels) + 1), dtype=np.uint8)
+            flat = np.frombuffer(inflater.decompress(data, _MOST_CHANNELS), dtype=np.uint8)
         except zlib.error as error:
             raise StackError("the table of latent steps is damaged") from error
-        if flat.size != sum(channels):
+        return cls(flat)
+
+    def site(self, first: int, channels: int) -> NDArray[np.uint8]:
+        """The bytes of a site whose channels start at `first`.
+
+        Raises:
+            StackError: if the profile was made for another model.
+        """
+        if first + channels > len(self.codes):
             raise StackError("the table of latent steps does not fit the model")
-        return cls(tuple(np.split(flat, np.cumsum(channels)[:-1])) if channels else ())
+        return self.codes[first : first + channels]
 
 
 def normals(seed: int, counter: int, count: int) -> Floats:

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from torch import Tensor
 
+from zoo.codec.decoding import decode
 from zoo.codec.images import from_batch
-from zoo.codec.stream import Report, decode, encode
+from zoo.codec.stream import Options, Report, encode
 from zoo.likelihood import AncestralModel, from_levels, to_levels
 
 
@@ -36,10 +37,7 @@ def measure(
     model: AncestralModel,
     identity: bytes,
     x: Tensor,
-    batch_size: int = 16,
-    chained: bool | None = True,
-    seed: int = 0,
-    horizon: int | None = None,
+    options: Options = Options(batch_size=16, chained=True),  # noqa: B008 (frozen)
 ) -> Measurement:
     """Send images through the codec and back.
 
@@ -47,16 +45,13 @@ def measure(
         model: in eval mode.
         identity: 12 bytes that name spec and weights (`Loaded.identity`).
         x: (N, C, H, W) uint8; reduced to the model's bits first.
-        batch_size: tiles at once.
-        chained: as in `encode`.
-        seed: of the shared generator.
-        horizon: as in `encode`.
+        options: as in `encode`.
     """
     images = from_batch(from_levels(to_levels(x, model.bits), model.bits))
     start = time.perf_counter()
-    data, report = encode(model, identity, images, batch_size, chained, seed, horizon=horizon)
+    data, report = encode(model, identity, images, options)
     middle = time.perf_counter()
-    decoded = {name: pixels for name, _, pixels in decode(model, identity, data, "memory")}
+    decoded = {entry.name: pixels for entry, _, pixels in decode(model, identity, data, "memory")}
     end = time.perf_counter()
-    exact = all(np.array_equal(decoded[image.name], image.load()) for image in images)
+    exact = all(np.array_equal(decoded[image.entry.name], image.load(0)) for image in images)
     return Measurement(report, exact, middle - start, end - middle, len(images))

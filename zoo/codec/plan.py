@@ -6,18 +6,25 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from torch import Tensor
 
-from zoo.codec.bits_back import BatchCost, Plan, SiteStatistics, encode_batch
+from zoo.codec.bits_back import Plan, SiteStatistics, encode_batch
 from zoo.codec.grid import SEEDED, Profile, step_code
 from zoo.codec.stack import WORD, Stack, Words, keystream
+from zoo.codec.symbols import Recorder, Region
 from zoo.codec.tiles import Size
-from zoo.likelihood import AncestralModel
+from zoo.likelihood import AncestralModel, to_levels
 
 # A uniform error as wide as this many standard deviations of the posterior has the posterior's variance.
 _ROUNDED = math.sqrt(12.0)
 # Steps of a chained grid in posterior standard deviations: fine enough to lose nothing that can be measured.
 _CHAINED = 0.25
+_POP = math.log2(math.sqrt(2.0 * math.pi * math.e) / _CHAINED)  # bits a latent borrows: its posterior's entropy
+_CHAINED_THRESHOLDS = (1e-4, 3e-4, 1e-3, 3e-3)  # nats: channels of less are seeded
+_ROUNDED_THRESHOLDS = (3e-3, 1e-2, 3e-2, 1e-1)
+# Rounding pays for every latent of every tile, so in longer streams the chain always wins and it is not even priced.
+_LONGEST_ROUNDED = 64
 _SUPPLY_BLOCK = 4096
 _SUPPLY_COUNTER = 1 << 62
 
@@ -29,12 +36,10 @@ class Candidate:
     Attributes:
         plan: the plan.
         bits: predicted bits of the whole stream, initial bits included.
-        initial: bits the first batch must borrow.
     """
 
     plan: Plan
     bits: float
-    initial: float
 
 
 def initial_words(seed: int, first: int, count: int) -> Words:
@@ -52,48 +57,92 @@ def fresh_stack(seed: int) -> Stack:
 
 def _profile(statistics: SiteStatistics, threshold: float, scale: float) -> Profile:
     """Seed channels whose mean KL is below the threshold (nats); step = scale * std_q / std_p elsewhere."""
-    codes = []
-    for kl, log_ratio in zip(statistics.kl, statistics.log_ratio, strict=True):
-        steps = np.array([step_code(scale * math.exp(ratio)) for ratio in log_ratio], dtype=np.uint8)
-        codes.append(np.where(kl < threshold, SEEDED, steps).astype(np.uint8))
-    return Profile(tuple(codes))
+    kl, log_ratio = np.concatenate(statistics.kl), np.concatenate(statistics.log_ratio)
+    steps = np.array([step_code(scale * math.exp(ratio)) for ratio in log_ratio], dtype=np.uint8)
+    return Profile(np.where(kl < threshold, SEEDED, steps).astype(np.uint8))
 
 
 def choose_plan(
-    model: AncestralModel, x: Tensor, sizes: list[Size], tiles: int, chained: bool | None = None, seed: int = 0
-) -> Candidate:
-    """Price a handful of plans on the first batch and take the cheapest for the whole stream.
+    model: AncestralModel,
+    x: Tensor,
+    sizes: list[Size],
+    tiles: int,
+    chained: bool | None = None,
+    seed: int = 0,
+    first: int = 1,
+) -> Plan:
+    """Take the cheapest of a handful of plans for the whole stream.
+
+    One pass tells what every channel is worth. Chained plans are compared by it alone; rounding, which moves latents
+    far, is priced on the sample, and only as long as it gets better.
 
     Args:
         model: in eval mode.
-        x: first batch, (B, C, H, W) uint8.
-        sizes: real sizes of its tiles.
+        x: a sample of the stream's tiles, (B, C, H, W) uint8.
+        sizes: their real sizes.
         tiles: how many tiles the stream has.
         chained: force bits-back (True) or rounding (False); None decides by predicted size.
         seed: of the shared generator.
+        first: tiles of the first batch, which borrows.
     """
     statistics = SiteStatistics()
-    model.ancestral_pass(statistics, x, len(x))
+    pixels = model.ancestral_pass(statistics, x, len(x))
     if not statistics.kl:
-        return Candidate(Plan(Profile(()), chained=False, seed=seed), 0.0, 0.0)
-    candidates = []
+        return Plan(Profile(np.zeros(0, dtype=np.uint8)), chained=False, seed=seed)
+    candidates: list[Candidate] = []
     if chained is not False:
-        for threshold in (0.0, 3e-4, 3e-3):
-            plan = Plan(_profile(statistics, threshold, _CHAINED), chained=True, seed=seed)
-            candidates.append(_price_chained(model, x, sizes, tiles, plan))
-    # Rounding pays for every latent of every tile; beyond a few batches the chain always wins, so do not even price it.
-    if chained is False or (chained is None and tiles <= 4 * len(x)):
-        for threshold in (3e-3, 1e-2, 3e-2, 1e-1):
-            for scale in (_ROUNDED, 1.5 * _ROUNDED):
-                plan = Plan(_profile(statistics, threshold, scale), chained=False, seed=seed)
-                cost = encode_batch(model, x, sizes, plan, 0, None)
-                header = 8.0 * len(plan.profile.to_bytes())
-                candidates.append(Candidate(plan, cost.direct * tiles / len(x) + header, 0.0))
-    return min(candidates, key=lambda candidate: candidate.bits)
+        recorder = Recorder(to_levels(x, model.bits), Region(tuple(x.shape), sizes))
+        pixels.visit(recorder)
+        rate = float(sum(rate.sum(dtype=torch.float64) for rate in statistics.rates.values()))
+        bound = (recorder.nats + rate) / math.log(2.0) / len(x)
+        candidates += _chained(statistics, bound * tiles, tiles, seed, first)
+    if chained is False or (chained is None and tiles <= _LONGEST_ROUNDED):
+        candidates += _rounded(model, x, sizes, tiles, statistics, seed)
+    return min(candidates, key=lambda candidate: candidate.bits).plan
 
 
-def _price_chained(model: AncestralModel, x: Tensor, sizes: list[Size], tiles: int, plan: Plan) -> Candidate:
-    stack = fresh_stack(plan.seed)
-    cost: BatchCost = encode_batch(model, x, sizes, plan, 0, stack)
-    initial = float(WORD * (stack.supplied - max(0, stack.lowest - 1)))
-    return Candidate(plan, cost.bound * tiles / len(x) + initial + 8.0 * len(plan.profile.to_bytes()), initial)
+def _chained(statistics: SiteStatistics, bound: float, tiles: int, seed: int, first: int) -> list[Candidate]:
+    """Plans with bits-back. Seeding a channel is taken to lose its KL."""
+    latents = np.repeat(statistics.latents, [len(kl) for kl in statistics.kl])
+    kl = np.concatenate(statistics.kl)
+    candidates = []
+    for threshold in _CHAINED_THRESHOLDS:
+        plan = Plan(_profile(statistics, threshold, _CHAINED), chained=True, seed=seed)
+        seeded = kl < threshold
+        lost = tiles * float((latents * kl)[seeded].sum()) / math.log(2.0)
+        initial = first * _POP * float(latents[~seeded].sum())
+        candidates.append(Candidate(plan, bound + lost + initial + 8.0 * len(plan.profile.to_bytes())))
+    return candidates
+
+
+def _rounded(
+    model: AncestralModel, x: Tensor, sizes: list[Size], tiles: int, statistics: SiteStatistics, seed: int
+) -> list[Candidate]:
+    """Plans without initial bits: channels are seeded while that makes the file shorter, then steps widened."""
+
+    def priced(threshold: float, scale: float) -> Candidate:
+        plan = Plan(_profile(statistics, threshold, scale), chained=False, seed=seed)
+        cost = encode_batch(model, x, sizes, plan, 0, None).direct
+        return Candidate(plan, cost * tiles / len(x) + 8.0 * len(plan.profile.to_bytes()))
+
+    best, threshold = priced(_ROUNDED_THRESHOLDS[0], _ROUNDED), _ROUNDED_THRESHOLDS[0]
+    for next_threshold in _ROUNDED_THRESHOLDS[1:]:
+        tried = priced(next_threshold, _ROUNDED)
+        if tried.bits >= best.bits:
+            break
+        best, threshold = tried, next_threshold
+    return [best, priced(threshold, 1.5 * _ROUNDED)]
+
+
+def next_batch(stack: Stack, per_tile: int, left: int, most: int) -> int:
+    """Tiles of the next batch of a chain: no more than the stack can pay for, so that nothing more is borrowed.
+
+    Args:
+        stack: what is there to be popped.
+        per_tile: words that a tile pops.
+        left: tiles not yet coded.
+        most: the largest batch.
+    """
+    affordable = (stack.num_bits() // WORD - stack.untouched) // per_tile
+    size = max(1, min(most, affordable, left))
+    return -(-left // -(-left // size)) if size >= most else size  # full batches share the rest evenly

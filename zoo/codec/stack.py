@@ -7,6 +7,7 @@ the places where a library call would go wrong silently: an empty coder, tables 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import constriction
 import numpy as np
@@ -20,6 +21,7 @@ _model = constriction.stream.model
 _TABLE = _model.Categorical(perfect=False)
 _BITS_AT_MOST = 24  # no symbol costs more under 24-bit probabilities
 WORD = 32
+_TOP = 1 << 16  # words kept in the coder when a stack is settled
 
 
 class StackError(Exception):
@@ -36,6 +38,8 @@ def keystream(seed: int, counter: int, words: int) -> Words:
 class Stack:
     """Last in, first out: what is pushed under a distribution is popped under the same one.
 
+    Only the top is in the coder; what lies deeper is kept aside, so that work on the top costs nothing for the depth.
+
     Args:
         words: contents from an earlier `words()`; None for an empty stack.
         supply: gives the n-th seeded word below the bottom, for stacks that may be extended downwards; popping from a
@@ -46,40 +50,72 @@ class Stack:
     """
 
     def __init__(self, words: Words | None = None, supply: Callable[[int, int], Words] | None = None) -> None:
-        self._coder = constriction.stream.stack.AnsCoder(None if words is None else np.ascontiguousarray(words))
+        whole = np.zeros(0, dtype=np.uint32) if words is None else words
+        cut = max(0, len(whole) - _TOP) if len(whole) > 2 * _TOP else 0
+        self._deep = [whole[first : min(first + _TOP, cut)] for first in range(0, cut, _TOP)]
+        self._coder = _coder(whole[cut:])
         self._supply = supply
         self.supplied = 0
-        self.lowest = self._coder.num_words()
+        self.lowest = self.num_words()
 
     # -- contents -------------------------------------------------------------------------------------------------
 
     def words(self) -> Words:
         """A copy of the contents, bottom first."""
-        contents: Words = self._coder.get_compressed()
-        return contents
+        return np.concatenate([*self._deep, self._coder.get_compressed()])
 
-    def replace(self, words: Words) -> None:
-        """Put other contents in place of the present ones."""
-        self._coder = constriction.stream.stack.AnsCoder(np.ascontiguousarray(words))
+    def num_words(self) -> int:
+        """Words held."""
+        return sum(map(len, self._deep)) + int(self._coder.num_words())
 
     def num_bits(self) -> int:
         """Bits held."""
-        return int(self._coder.num_valid_bits())
+        return WORD * sum(map(len, self._deep)) + int(self._coder.num_valid_bits())
 
-    def mark(self) -> None:
-        """Start to watch the lowest fill anew."""
-        self.lowest = self._coder.num_words()
+    @property
+    def untouched(self) -> int:
+        """Seeded words at the bottom that no pop reached."""
+        return min(max(0, self.lowest - 2), self.supplied)
+
+    def settle(self) -> None:
+        """Put aside what lies deep, if that is much."""
+        if self._coder.num_words() > 4 * _TOP:
+            contents: Words = self._coder.get_compressed()
+            self._deep.append(contents[:-_TOP])
+            self._coder = _coder(contents[-_TOP:])
+
+    def scramble(self, key: Callable[[int], Words], words: int) -> None:
+        """XOR the top words, all but the very last, with a keystream; doing it twice undoes it."""
+        while self._deep and self._coder.num_words() < words + 3:
+            self._raise(self._deep.pop())
+        contents: Words = self._coder.get_compressed()
+        count = min(words, len(contents) - 1)
+        if count > 0:
+            contents[-1 - count : -1] ^= key(count)
+            self._coder = _coder(contents)
+            self.lowest = min(self.lowest, self.num_words() - 1 - count)
+
+    def _raise(self, below: Words) -> None:
+        """Put words below those in the coder."""
+        self._coder = _coder(np.concatenate([below, self._coder.get_compressed()]))
+
+    def _fetch(self, symbols: int) -> int:
+        """See that pops take what lies deep; returns the bits they may need at most."""
+        needed = _BITS_AT_MOST * symbols + 2 * WORD
+        while self._deep and self._coder.num_valid_bits() < needed:
+            self._raise(self._deep.pop())
+        return needed
 
     def _ready_to_pop(self, symbols: int) -> None:
-        """Extend downwards if the pops might run dry, or complain if there is nothing left to pop."""
-        needed = _BITS_AT_MOST * symbols + 2 * WORD
-        held = self.num_bits()
+        """Extend downwards if pops might run dry."""
+        needed = self._fetch(symbols)
+        held = int(self._coder.num_valid_bits())
         if self._supply is not None and held < needed:
             more = (needed - held) // WORD + 64
             below = self._supply(self.supplied, more)[::-1]  # deeper words have higher numbers
             self.supplied += more
             self.lowest += more
-            self.replace(np.concatenate([below, self.words()]))
+            self._raise(below)
 
     # -- distributions --------------------------------------------------------------------------------------------
 
@@ -96,7 +132,7 @@ class Stack:
         _check_gaussian(mean, std)
         self._ready_to_pop(mean.size)
         symbols: Symbols = self._coder.decode(_model.QuantizedGaussian(-reach, reach), mean, std)
-        self.lowest = min(self.lowest, self._coder.num_words())
+        self.lowest = min(self.lowest, self.num_words())
         return symbols
 
     def push_table(self, symbols: Symbols, table: NDArray[np.float32]) -> None:
@@ -110,8 +146,14 @@ class Stack:
         if not len(table):
             return np.zeros(0, dtype=np.int32)
         _check_table(table)
+        self._fetch(len(table))
         symbols: Symbols = self._coder.decode(_TABLE, table)
         return symbols
+
+
+def _coder(words: Words) -> Any:
+    """A coder with these contents; no word at all is an empty one."""
+    return constriction.stream.stack.AnsCoder(np.ascontiguousarray(words) if len(words) else None)
 
 
 def _check_gaussian(mean: Floats, std: Floats) -> None:

@@ -1,43 +1,43 @@
-"""A whole stream of images to bytes and back."""
+"""A whole stream of images to bytes."""
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from importlib.metadata import version
+from dataclasses import dataclass
+from itertools import groupby
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from zoo.codec.bits_back import Plan, decode_batch, encode_batch
-from zoo.codec.container import Header, pack, unpack
-from zoo.codec.grid import Profile
-from zoo.codec.plan import choose_plan, fresh_stack, initial_words
-from zoo.codec.stack import Stack, StackError, keystream
-from zoo.codec.tiles import PixelChecksum, Pixels, Size, assemble, cut, partition, tile_sizes
+from zoo.codec.bits_back import Plan, encode_batch
+from zoo.codec.container import LARGEST_BATCH, Entry, Header, pack
+from zoo.codec.environment import environment, is_portable, repeatable
+from zoo.codec.plan import choose_plan, fresh_stack, next_batch
+from zoo.codec.stack import Stack, StackError, Words, keystream
+from zoo.codec.tiles import PixelChecksum, Pixels, cut, even_batches, spread, tile_sizes
 from zoo.errors import UserError
-from zoo.likelihood import AncestralModel, DiagonalGaussian, LatentSite, SamplePrior, from_levels, to_levels
+from zoo.likelihood import AncestralModel, from_levels, to_levels
 
 Progress = Callable[[int, int], None]
 _WHITENING_COUNTER = 1 << 61
+_SAMPLE = 16  # tiles that the plan is chosen on
+_MARGIN = 1.25  # a tile may borrow so much more than the first did
 
 
 @dataclass(frozen=True)
 class Image:
-    """An image to encode.
+    """A file to encode: one picture, or a stack of them.
 
     Attributes:
-        name: given back by the decoder.
-        size: height and width.
-        mode: "R" colour or "L" grey; lower case if it came from an array file.
-        load: reads the pixels, (C, H, W) uint8 with the model's C.
+        entry: name, shape and everything else that is given back.
+        load: reads the pixels of its n-th picture, (C, H, W) uint8 with the model's C.
     """
 
-    name: str
-    size: Size
-    mode: str
-    load: Callable[[], Pixels]
+    entry: Entry
+    load: Callable[[int], Pixels]
 
 
 @dataclass(frozen=True)
@@ -75,59 +75,39 @@ class Report:
         return self.bound_bits / self.dims
 
 
-def environment() -> str:
-    """What floats depend on: torch, numpy, constriction, threads, vector instructions; short, every file has it."""
-    versions = (torch.__version__, np.__version__, version("constriction"))
-    return "/".join([*versions, str(torch.get_num_threads()), torch.backends.cpu.get_cpu_capability()])
+@dataclass(frozen=True)
+class Options:
+    """How a stream is coded.
 
-
-def _threads_of(environment: str) -> int | None:
-    """The number of threads that a file's environment names; None if it names none."""
-    fields = environment.split("/")
-    return int(fields[3]) if len(fields) > 3 and fields[3].isdecimal() and 0 < int(fields[3]) <= 1024 else None
-
-
-@contextlib.contextmanager
-def repeatable(threads: int | None = None) -> Iterator[None]:
-    """Deterministic kernels, no autograd, optionally a number of threads; restores the settings afterwards.
-
-    The order in which a sum is added depends on how many threads share it, and one bit of one float that differs
-    between encoder and decoder loses the stream: the decoder takes the number that the encoder had, even where the
-    machine has fewer cores.
+    Attributes:
+        batch_size: most tiles at once, at most 256.
+        chained: bits-back (True), rounded latents (False), or whatever is predicted to be smaller (None).
+        seed: of the shared generator.
+        horizon: length in tiles of the stream that the plan is chosen for; None: of this one. The longer, the less do
+            initial bits count, and the closer is the net length to the bound; the first batch is then a full one.
     """
-    before, threads_before = torch.are_deterministic_algorithms_enabled(), torch.get_num_threads()
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    torch.set_num_threads(threads or threads_before)
-    try:
-        with torch.inference_mode():
-            yield
-    finally:
-        torch.use_deterministic_algorithms(before)
-        torch.set_num_threads(threads_before)
+
+    batch_size: int = 64
+    chained: bool | None = None
+    seed: int = 0
+    horizon: int | None = None
 
 
 def encode(
     model: AncestralModel,
     identity: bytes,
     images: Sequence[Image],
-    batch_size: int = 16,
-    chained: bool | None = None,
-    seed: int = 0,
+    options: Options = Options(),
     progress: Progress | None = None,
-    horizon: int | None = None,
 ) -> tuple[bytes, Report]:
-    """Encode images with a model.
+    """Encode images with a model. The same images give the same bytes.
 
     Args:
         model: in eval mode; images must hold no more than its `bits`.
-        identity: 12 bytes that name spec and weights.
+        identity: 12 bytes that name architecture and weights.
         images: in the order in which they are to be found again; loaded one at a time.
-        batch_size: tiles at once, at most 64.
-        chained: bits-back (True), rounded latents (False), or whatever is predicted to be smaller (None).
-        seed: of the shared generator.
+        options: batches, kind of plan, seed.
         progress: called with (tiles done, tiles in all).
-        horizon: length in tiles of the stream that the plan is chosen for; None: of this one. The longer, the less do
-            initial bits count, and the closer is the net length to the bound.
 
     Returns:
         The bytes of the file, and what they cost.
@@ -137,194 +117,143 @@ def encode(
     """
     if not images:
         raise UserError("no images to encode; name at least one file")
-    with repeatable(), _as_user_errors("encode"):
-        return _encode(model, identity, images, batch_size, chained, seed, progress, horizon)
+    if not 1 <= options.batch_size <= LARGEST_BATCH:
+        raise UserError(f"batch_size {options.batch_size}: expected 1 to {LARGEST_BATCH}")
+    with repeatable(options.seed), as_user_errors("encode"):
+        return _Encoder(model, images, options).run(identity, progress)
 
 
-def _encode(
-    model: AncestralModel,
-    identity: bytes,
-    images: Sequence[Image],
-    batch_size: int,
-    chained: bool | None,
-    seed: int,
-    progress: Progress | None,
-    horizon: int | None,
-) -> tuple[bytes, Report]:
-    tile = model.image_shape[1:]
-    sizes = [size for image in images for size in tile_sizes(*image.size, tile)]
-    batches = partition(len(sizes), min(batch_size, len(sizes)))
-    checksum = PixelChecksum()
-    tiles = _tiles(model, images, checksum)
-    stack, plan, whitened, bound, done = Stack(), None, 0, 0.0, 0
-    for number, count in enumerate(batches):
-        x = torch.from_numpy(np.stack([next(tiles) for _ in range(count)]))
-        real = sizes[done : done + count]
-        if plan is None:
-            plan = choose_plan(model, x, real, horizon or len(sizes), chained, seed).plan
-            stack = fresh_stack(seed)
-        elif whitened:
-            whiten(stack, seed, number, whitened)
-        bound += encode_batch(model, x, real, plan, number, stack).bound
-        if number == 0:
-            whitened = max(0, stack.supplied + 1 - stack.lowest)
-        done += count
-        if progress is not None:
-            progress(done, len(sizes))
-    assert plan is not None
-    payload, initial = _trim(stack)
-    header = _header(model, identity, images, plan, min(batch_size, len(sizes)))
-    header = replace(header, whitened=whitened, initial=initial, checksum=checksum.digest())
-    data = pack(header, payload)
-    dims = sum(model.image_shape[0] * height * width for height, width in header.sizes)
-    return data, Report(dims, len(data), 32 * len(payload), 32 * initial, bound, plan.chained)
+class _Encoder:
+    """One stream in the making."""
+
+    def __init__(self, model: AncestralModel, images: Sequence[Image], options: Options) -> None:
+        self.model, self.images, self.options = model, images, options
+        self.tile = model.image_shape[1:]
+        self.sizes = [s for i in images for _ in range(i.entry.count) for s in tile_sizes(*i.entry.size, self.tile)]
+        self.checksum = PixelChecksum()
+        self.batches: list[int] = []
+        self.bound = 0.0
+
+    def run(self, identity: bytes, progress: Progress | None) -> tuple[bytes, Report]:
+        """Choose a plan, push every batch, and put the file together."""
+        total = len(self.sizes)
+        first = 1 if self.options.horizon is None else min(self.options.batch_size, total)
+        plan = self._plan(first)
+        tiles, stack, per_tile, done, x = self._tiles(), fresh_stack(plan.seed), 0, 0, None
+        sizes = iter(even_batches(total, self.options.batch_size))
+        while done < total:
+            if not plan.chained:
+                count = next(sizes)
+            elif done == 0:
+                count = first
+            else:
+                count = next_batch(stack, per_tile, total - done, self.options.batch_size)
+                whiten(stack, plan.seed, len(self.batches), per_tile * count)
+            x = torch.from_numpy(np.stack([next(tiles) for _ in range(count)]))
+            real = self.sizes[done : done + count]
+            self.bound += encode_batch(self.model, x, real, plan, len(self.batches), stack).bound
+            if done == 0 and plan.chained:
+                per_tile = int(np.ceil(_MARGIN * max(1, stack.supplied + 1 - stack.lowest) / count))
+            self.batches.append(count)
+            stack.settle()
+            done += count
+            if progress is not None:
+                progress(done, total)
+        assert x is not None
+        return self._file(identity, plan, stack, per_tile, x)
+
+    def _file(self, identity: bytes, plan: Plan, stack: Stack, per_tile: int, last: Tensor) -> tuple[bytes, Report]:
+        payload, initial = _trim(stack)
+        here = environment()
+        header = Header(
+            model=identity,
+            shape=self.model.image_shape,
+            bits=self.model.bits,
+            chained=plan.chained,
+            batches=[number for size, run in groupby(self.batches) for number in (size, len(list(run)))],
+            seed=plan.seed,
+            whitened=per_tile,
+            steps=self.model.steps or 0,
+            profile=plan.profile.to_bytes(),
+            checksum=self.checksum.digest(),
+            first=batch_check(last),
+            environment=here,
+            entries=[image.entry for image in self.images],
+        )
+        data = pack(header, payload, is_portable(here))
+        dims = sum(self.model.image_shape[0] * height * width for height, width in header.sizes)
+        return data, Report(dims, len(data), 32 * len(payload), 32 * initial, self.bound, plan.chained)
+
+    def _plan(self, first: int) -> Plan:
+        """The plan, chosen on tiles from all over the stream."""
+        chosen = spread(len(self.sizes), _SAMPLE)
+        x = torch.from_numpy(np.stack(list(self._some_tiles(chosen))))
+        length = self.options.horizon or len(self.sizes)
+        real = [self.sizes[number] for number in chosen]
+        return choose_plan(self.model, x, real, length, self.options.chained, self.options.seed, first)
+
+    def _some_tiles(self, chosen: list[int]) -> Iterator[Pixels]:
+        """Tiles by number, every picture among them loaded once."""
+        start, wanted = 0, list(chosen)
+        for image in self.images:
+            count = len(tile_sizes(*image.entry.size, self.tile))
+            for frame in range(image.entry.count):
+                here = [number - start for number in wanted if number < start + count]
+                if here:
+                    tiles = list(cut(_checked(self.model, image, frame), self.tile))
+                    yield from (tiles[number] for number in here)
+                    wanted = wanted[len(here) :]
+                start += count
+
+    def _tiles(self) -> Iterator[Pixels]:
+        """Tiles of all pictures, each picture checked, summed and loaded only when its turn comes."""
+        number = 0
+        for image in self.images:
+            for frame in range(image.entry.count):
+                pixels = _checked(self.model, image, frame)
+                self.checksum.add(number, pixels)
+                yield from cut(pixels, self.tile)
+                number += 1
 
 
-def _header(model: AncestralModel, identity: bytes, images: Sequence[Image], plan: Plan, batch_size: int) -> Header:
-    """The header as far as it is known before coding."""
-    return Header(
-        model=identity,
-        shape=model.image_shape,
-        bits=model.bits,
-        chained=plan.chained,
-        batch_size=batch_size,
-        seed=plan.seed,
-        whitened=0,
-        initial=0,
-        steps=model.steps or 0,
-        profile=plan.profile.to_bytes(),
-        names=[image.name for image in images],
-        sizes=[image.size for image in images],
-        modes="".join(image.mode for image in images),
-        checksum=bytes(8),
-        environment=environment(),
-    )
+def _checked(model: AncestralModel, image: Image, frame: int) -> Pixels:
+    """Pixels of a picture, if the model can code them."""
+    pixels, expected = image.load(frame), (model.image_shape[0], *image.entry.size)
+    if pixels.shape != expected or pixels.dtype != np.uint8:
+        raise UserError(f"{image.entry.name}: expected uint8 pixels {expected}, got {pixels.shape}")
+    tensor = torch.from_numpy(pixels)
+    if model.bits < 8 and not torch.equal(from_levels(to_levels(tensor, model.bits), model.bits), tensor):
+        raise UserError(
+            f"{image.entry.name}: has more than the {model.bits} bits this model codes; "
+            "use an 8-bit checkpoint, or --reduce-bits to code the reduced image"
+        )
+    return pixels
 
 
-def _tiles(model: AncestralModel, images: Sequence[Image], checksum: PixelChecksum) -> Iterator[Pixels]:
-    """Tiles of all images, each image checked, summed and loaded only when its turn comes."""
-    channels = model.image_shape[0]
-    for number, image in enumerate(images):
-        pixels = image.load()
-        if pixels.shape != (channels, *image.size) or pixels.dtype != np.uint8:
-            raise UserError(f"{image.name}: expected uint8 pixels {(channels, *image.size)}, got {pixels.shape}")
-        tensor = torch.from_numpy(pixels)
-        if not torch.equal(from_levels(to_levels(tensor, model.bits), model.bits), tensor):
-            raise UserError(
-                f"{image.name}: has more than the {model.bits} bits this model codes; "
-                "use an 8-bit checkpoint, or --reduce-bits to code the reduced image"
-            )
-        checksum.add(number, pixels)
-        yield from cut(pixels, model.image_shape[1:])
+def batch_check(x: Tensor) -> bytes:
+    """4 bytes that tell whether a batch (B, C, H, W) uint8, padding included, was decoded right."""
+    return hashlib.blake2b(x.contiguous().numpy().tobytes(), digest_size=4).digest()
 
 
 def whiten(stack: Stack, seed: int, batch: int, words: int) -> None:
-    """Scramble the top words between batches, all but the very last; doing it twice undoes it.
+    """Scramble the top words before a batch, all but the very last; doing it twice undoes it.
 
     The next batch pops the bits that the batch before pushed for its latents under the prior. Those follow the
     aggregate posterior, so without scrambling an unusual latent of one image becomes an unusual one of the next.
     """
-    contents = stack.words()
-    count = min(words, len(contents) - 1)
-    if count > 0:
-        contents[-1 - count : -1] ^= keystream(seed, _WHITENING_COUNTER + batch, count)
-        stack.replace(contents)
-        stack.lowest = min(stack.lowest, len(contents) - 1 - count)
+    stack.scramble(lambda count: keystream(seed, _WHITENING_COUNTER + batch, count), words)
 
 
-def _trim(stack: Stack) -> tuple[np.ndarray, int]:
+def _trim(stack: Stack) -> tuple[Words, int]:
     """The contents without the seeded words at the bottom that no pop reached, and how many of them remain."""
-    untouched = min(max(0, stack.lowest - 2), stack.supplied)
+    untouched = stack.untouched
     return stack.words()[untouched:], stack.supplied - untouched
 
 
-def decode(
-    model: AncestralModel,
-    identity: bytes,
-    data: bytes,
-    name: str,
-    progress: Progress | None = None,
-) -> Iterator[tuple[str, str, Pixels]]:
-    """Decode a file; the last image comes first.
-
-    Args:
-        model: in eval mode.
-        identity: as in `encode`; must be the one the file was made with.
-        data: the whole file.
-        name: of the file, for errors.
-        progress: called with (tiles done, tiles in all).
-
-    Yields:
-        (name, mode, pixels (C, H, W) uint8), last image first. Trust nothing before the iterator has ended: the check
-        of all pixels comes at the end.
-
-    Raises:
-        UserError: if the file is damaged, made with another model, or decodes to other pixels on this machine.
-    """
-    header, payload = unpack(data, name)
-    if header.model != identity:
-        raise UserError(f"{name}: made with another checkpoint (or other settings of it); decode with the one it names")
-    if header.shape != tuple(model.image_shape) or header.bits != model.bits:
-        raise UserError(f"{name}: made for {header.shape} at {header.bits} bits, the model has {model.image_shape}")
-    if header.steps:
-        model.steps = header.steps
-    with repeatable(_threads_of(header.environment)), _as_user_errors(f"{name}: decode"):
-        yield from _decode(model, header, payload, name, progress)
-
-
-def _decode(
-    model: AncestralModel, header: Header, payload: np.ndarray, name: str, progress: Progress | None
-) -> Iterator[tuple[str, str, Pixels]]:
-    channels, *tile_shape = header.shape
-    tile = (tile_shape[0], tile_shape[1])
-    plan = Plan(Profile.from_bytes(header.profile, site_channels(model)), header.chained, header.seed)
-    sizes = [size for image in header.sizes for size in tile_sizes(*image, tile)]
-    batches = partition(len(sizes), header.batch_size)
-    stack = Stack(payload)
-    checksum = PixelChecksum()
-
-    def tiles() -> Iterator[Pixels]:
-        done = len(sizes)
-        for number in range(len(batches) - 1, -1, -1):
-            real = sizes[done - batches[number] : done]
-            x = decode_batch(model, real, plan, number, stack)
-            if number and header.whitened:
-                whiten(stack, header.seed, number, header.whitened)
-            done -= batches[number]
-            if progress is not None:
-                progress(len(sizes) - done, len(sizes))
-            yield from x.numpy()[::-1]
-
-    for number, pixels in assemble(header.sizes, tile, channels, tiles()):
-        checksum.add(number, pixels)
-        yield header.names[number], header.modes[number], pixels
-    seeded = initial_words(header.seed, 0, header.initial)[::-1]
-    expected = np.concatenate([seeded, np.ones(1, dtype=np.uint32)])
-    if checksum.digest() != header.checksum or not np.array_equal(stack.words(), expected):
-        raise UserError(
-            f"{name}: decoded pixels fail their check sum: this machine computes other floats than the one that wrote "
-            f"the file (written with: {header.environment}; here: {environment()})"
-        )
-
-
 @contextlib.contextmanager
-def _as_user_errors(what: str) -> Iterator[None]:
+def as_user_errors(what: str) -> Iterator[None]:
     """Failures of the coder as one line."""
     try:
         yield
     except StackError as error:
         raise UserError(f"{what}: {error}; wrong checkpoint, damaged file or other floats on this machine") from error
-
-
-def site_channels(model: AncestralModel) -> list[int]:
-    """Channels of every Gaussian site, from one cheap pass over the prior of one image."""
-    channels: list[int] = []
-
-    class Watch(SamplePrior):
-        def __call__(self, site: LatentSite) -> torch.Tensor:
-            if isinstance(site.prior, DiagonalGaussian):
-                channels.append(int(site.prior.mean.shape[1]))
-            return super().__call__(site)
-
-    model.ancestral_pass(Watch(), n=1)
-    return channels

@@ -6,13 +6,18 @@ know by the time they need it.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from zoo.codec.stack import Stack, Symbols
-from zoo.likelihood import Index
+from zoo.likelihood import Index, Law, Table
+
+_BASE = 4
+_LEAST = 1e-20  # mass of a digit far out in a tail, where differences of the distribution vanish
 
 
 class Region:
@@ -45,10 +50,40 @@ class Region:
         return positions, self.real[positions]
 
 
-def _table(probs: Tensor, real: Tensor) -> NDArray[np.float32]:
-    """(n, V) float32 rows of the real symbols; both sides round alike."""
-    rows = probs.reshape(-1, probs.shape[-1])
-    return np.ascontiguousarray(rows[real].to("cpu", torch.float32).numpy())
+def _rows(masses: Tensor, real: Tensor) -> NDArray[np.float32]:
+    """(V, n) masses -> (m, V) float32 rows of the real symbols; both sides round alike."""
+    return np.ascontiguousarray(masses[:, real].to("cpu", torch.float32).t().numpy())
+
+
+Decide = Callable[[Tensor, int], Tensor]
+"""Given the masses (V, ...) of the digits and the step of this digit, the digits (...)."""
+
+
+def by_digits(law: Law, decide: Decide) -> Tensor:
+    """Find symbols digit by digit, to the base four, the highest first.
+
+    A digit needs the cumulative distribution at three places, so a level of 256 costs twelve instead of 255.
+
+    Args:
+        law: of the symbols (...).
+        decide: chooses every digit.
+
+    Returns:
+        (...) int64 symbols.
+    """
+    width = law.levels
+    low = torch.zeros(law.shape, dtype=torch.int64)
+    ends = torch.stack([torch.zeros(law.shape), torch.ones(law.shape)])  # cumulative distribution at both ends
+    while width > 1:
+        step = max(1, width // _BASE)
+        count = width // step
+        edges = low + step * torch.arange(1, count).view(-1, *[1] * low.ndim)
+        cumulative = torch.cat([ends[:1], law.below(edges), ends[1:]])  # (count + 1, ...)
+        digit = decide(torch.diff(cumulative, dim=0).clamp_min_(_LEAST), step)
+        low = low + step * digit
+        ends = cumulative.gather(0, torch.stack([digit, digit + 1]))
+        width = step
+    return low
 
 
 class Recorder:
@@ -68,16 +103,27 @@ class Recorder:
         self.visits: list[tuple[Symbols, NDArray[np.float32]]] = []
         self.nats = 0.0
 
-    def __call__(self, index: Index, probs: Tensor) -> Tensor:
-        """Remember this visit's table and return its symbols."""
+    def __call__(self, index: Index, law: Law) -> Tensor:
+        """Remember this visit's tables and return its symbols."""
         positions, real = self.region.split(index)
         known = self.symbols[positions]
-        table = _table(probs, real)
-        coded = known[real].to(torch.int32).numpy()
+        if isinstance(law, Table):
+            self._record(law.table.reshape(-1, law.levels).t(), known, real)
+            return known.reshape(law.shape)
+
+        def digit(masses: Tensor, step: int) -> Tensor:
+            digits = known // step % masses.shape[0]
+            self._record(masses.flatten(1), digits, real)
+            return digits.reshape(masses.shape[1:])
+
+        return by_digits(law, digit)
+
+    def _record(self, masses: Tensor, symbols: Tensor, real: Tensor) -> None:
+        """Keep masses (V, n) and symbols (n,) of the real positions, and count what they cost."""
+        table, coded = _rows(masses, real), symbols[real].to(torch.int32).numpy()
         self.visits.append((np.ascontiguousarray(coded), table))
         mass = table[np.arange(len(table)), coded].astype(np.float64) / table.sum(axis=-1, dtype=np.float64)
         self.nats -= float(np.log(np.maximum(mass, 2.0**-24)).sum())
-        return known.reshape(probs.shape[:-1])
 
     def push(self, stack: Stack) -> None:
         """Push everything visited, last visit first."""
@@ -101,10 +147,22 @@ class Popper:
         self.region = region
         self.symbols = torch.zeros(region.positions.numel(), dtype=torch.long)
 
-    def __call__(self, index: Index, probs: Tensor) -> Tensor:
+    def __call__(self, index: Index, law: Law) -> Tensor:
         """Pop this visit's symbols."""
         positions, real = self.region.split(index)
-        self.symbols[positions[real]] = torch.from_numpy(self.stack.pop_table(_table(probs, real)).astype(np.int64))
+        if isinstance(law, Table):
+            popped = self._pop(law.table.reshape(-1, law.levels).t(), real)
+            shape = law.shape
+        else:
+            found = by_digits(law, lambda masses, step: self._pop(masses.flatten(1), real).reshape(masses.shape[1:]))
+            popped, shape = found.reshape(-1), found.shape
+        self.symbols[positions[real]] = popped[real]
         padding = positions[~real]
         self.symbols[padding] = self.symbols[self.region.source[padding]]
-        return self.symbols[positions].reshape(probs.shape[:-1])
+        return self.symbols[positions].reshape(shape)
+
+    def _pop(self, masses: Tensor, real: Tensor) -> Tensor:
+        """(n,) symbols popped under masses (V, n); zero where nothing was coded."""
+        symbols = torch.zeros(masses.shape[1], dtype=torch.int64)
+        symbols[real] = torch.from_numpy(self.stack.pop_table(_rows(masses, real)).astype(np.int64))
+        return symbols

@@ -33,22 +33,26 @@ def cut(image: Pixels, tile: Size) -> Iterator[Pixels]:
             yield np.pad(piece, ((0, 0), (0, below), (0, right)), mode="edge")
 
 
-def partition(tiles: int, batch_size: int) -> list[int]:
-    """Sizes of the batches of a stream.
-
-    Networks may compute other floats for one image than for several, so a rest of one joins the batch before it.
+def even_batches(tiles: int, batch_size: int) -> list[int]:
+    """Sizes of as few batches as there must be, as equal as they can be.
 
     Example:
-        >>> partition(9, 4)
-        [4, 5]
+        >>> even_batches(9, 4)
+        [3, 3, 3]
     """
-    sizes = [batch_size] * (tiles // batch_size)
-    rest = tiles % batch_size
-    if rest == 1 and sizes and batch_size > 1:
-        sizes[-1] += 1
-    elif rest:
-        sizes.append(rest)
-    return sizes
+    count = -(-tiles // batch_size)
+    return [tiles // count + (number < tiles % count) for number in range(count)]
+
+
+def spread(tiles: int, count: int) -> list[int]:
+    """Numbers of at most `count` tiles, equally far from each other.
+
+    Example:
+        >>> spread(10, 3)
+        [1, 5, 8]
+    """
+    count = min(tiles, count)
+    return [(2 * number + 1) * tiles // (2 * count) for number in range(count)]
 
 
 def assemble(sizes: list[Size], tile: Size, channels: int, tiles: Iterable[Pixels]) -> Iterator[tuple[int, Pixels]]:

@@ -28,7 +28,7 @@ from zoo.likelihood.mixture import LogisticMixture
 from zoo.likelihood.model import AncestralModel, LikelihoodModel, PixelDistribution, Progress
 from zoo.likelihood.noise import ImageNoise, Noise
 from zoo.likelihood.terms import LikelihoodTerms, Objective, Priced, nats_to_bits_per_dim
-from zoo.likelihood.visit import Choose, Index, Known, draw
+from zoo.likelihood.visit import Choose, Index, Known, Law, Table, draw
 
 __all__ = [
     "AncestralModel",
@@ -46,6 +46,7 @@ __all__ = [
     "Known",
     "LatentPolicy",
     "LatentSite",
+    "Law",
     "LikelihoodModel",
     "LikelihoodTerms",
     "LogisticMixture",
@@ -61,6 +62,7 @@ __all__ = [
     "SamplePosterior",
     "SamplePrior",
     "Split",
+    "Table",
     "check_bits",
     "draw",
     "from_levels",

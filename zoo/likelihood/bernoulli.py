@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
 from zoo.likelihood.precision import full
-from zoo.likelihood.visit import Choose, draw
+from zoo.likelihood.visit import Choose, Table, draw
 
 
 class Bernoulli:
@@ -36,4 +36,4 @@ class Bernoulli:
     def visit(self, choose: Choose) -> Tensor:
         """Visit all pixels at once; see `zoo.likelihood.visit`."""
         one = torch.sigmoid(self.logits.double())
-        return choose((), torch.stack([1.0 - one, one], dim=-1))  # (B, C, H, W, 2)
+        return choose((), Table(torch.stack([1.0 - one, one], dim=-1)))  # (B, C, H, W, 2)

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
 from zoo.likelihood.precision import full
-from zoo.likelihood.visit import Choose, draw
+from zoo.likelihood.visit import Choose, Table, draw
 
 
 class Categorical:
@@ -35,4 +35,4 @@ class Categorical:
 
     def visit(self, choose: Choose) -> Tensor:
         """Visit all symbols at once; see `zoo.likelihood.visit`."""
-        return choose((), torch.softmax(self.logits.double(), dim=-1))
+        return choose((), Table(torch.softmax(self.logits.double(), dim=-1)))

@@ -19,7 +19,7 @@ from zoo.likelihood.visit import Choose
 # exp(30) still fits float32 with room for products, and a logistic this sharp is a point mass on every grid of levels.
 _SHARPEST, _WIDEST = -30.0, 60.0
 _HUGE = 1e30
-_TABLE_ELEMENTS = 1 << 21  # float64 elements held at once while building coding tables (16 MB: near the cache)
+_BLOCK_ELEMENTS = 1 << 16  # components of pixels visited at once, so that a few arrays of them stay in the cache
 
 
 def bin_log_mass(offset: Tensor, log_scale: Tensor, levels: Tensor, bits: int) -> Tensor:
@@ -180,9 +180,9 @@ class LogisticMixture:
         return torch.stack(levels, dim=1)
 
     def visit(self, choose: Choose) -> Tensor:
-        """Visit red, green and blue in turn, a block of rows at a time; see `zoo.likelihood.visit`.
+        """Visit red, green and blue in turn, a block of images or rows at a time; see `zoo.likelihood.visit`.
 
-        The weights of the components are updated by each known colour, which makes the product of the three tables
+        The weights of the components are updated by each known colour, which makes the product of the three laws
         equal to the joint mixture.
 
         Raises:
@@ -198,12 +198,13 @@ class LogisticMixture:
             values: list[Tensor] = []
             for channel in range(self.num_channels):
                 mean = block._channel_mean(channel, values)
-                probs = block._table(channel, mean, log_weights.softmax(dim=1))  # (b, h, W, V)
-                index = (images, channel, rows)
-                levels[index] = choose(index, probs)
-                known = levels[index]  # (b, h, W)
-                value = level_values(known, self.bits, torch.float64)
                 scales = block.log_scales[:, channel]
+                index = (images, channel, rows)
+                known = choose(index, MixtureLaw(mean, scales, log_weights.softmax(dim=1), self.bits))  # (b, h, W)
+                levels[index] = known
+                if channel == self.num_channels - 1:
+                    continue
+                value = level_values(known, self.bits, mean.dtype)
                 log_weights = log_weights + bin_log_mass(
                     value.unsqueeze(1) - mean, scales, known.unsqueeze(1), self.bits
                 )
@@ -243,37 +244,68 @@ class LogisticMixture:
         steps = (value + 1.0) / (2.0 * half_bin(self.bits))
         return steps.round().clamp(0, 2**self.bits - 1).long()
 
-    def _table(self, channel: int, mean: Tensor, weights: Tensor) -> Tensor:
-        """(b, h, W, V) float64 masses of every level of one colour, from (b, M, h, W) means and weights."""
-        inner = level_values(torch.arange(2**self.bits - 1, device=mean.device), self.bits, torch.float64)
-        edges = inner + half_bin(self.bits)  # (V - 1,)
-        # (b, M, h, W) -> (pixels, M): components last, so that the weights contract them in one matrix product
-        inverse = torch.exp(-self.log_scales[:, channel]).permute(0, 2, 3, 1).flatten(0, 2)
-        centres = mean.permute(0, 2, 3, 1).flatten(0, 2) * inverse
-        mixing = weights.permute(0, 2, 3, 1).flatten(0, 2)
-        below = torch.addcmul(-centres.unsqueeze(-1), inverse.unsqueeze(-1), edges).sigmoid_()  # (pixels, M, V - 1)
-        cumulative = torch.bmm(mixing.unsqueeze(1), below).squeeze(1)  # (pixels, V - 1)
-        mass = torch.diff(F.pad(F.pad(cumulative, (1, 0), value=0.0), (0, 1), value=1.0)).clamp_min(0.0)
-        return mass.reshape(mean.shape[0], *mean.shape[2:], -1)  # (b, h, W, V)
-
     def _blocks(self) -> Iterator[tuple[slice, slice]]:
-        """Slices of images and rows whose tables fit into a fixed amount of memory."""
+        """Slices of images and rows whose components stay near the cache."""
         batch, mixtures, height, width = self.logits.shape
-        per_row = mixtures * width * 2**self.bits
-        rows = max(1, min(height, _TABLE_ELEMENTS // per_row))
-        images = max(1, _TABLE_ELEMENTS // (per_row * height))
+        rows = max(1, min(height, _BLOCK_ELEMENTS // (mixtures * width)))
+        images = max(1, _BLOCK_ELEMENTS // (mixtures * width * height))
         for first in range(0, batch, images):
             for top in range(0, height, rows):
                 yield slice(first, min(first + images, batch)), slice(top, min(top + rows, height))
 
     def _crop(self, images: slice, rows: slice) -> LogisticMixture:
-        """A block of images and rows, in float64."""
+        """A block of images and rows, at least in float32."""
+        kept = torch.promote_types(self.means.dtype, torch.float32)
         return LogisticMixture(
-            self.logits[images, :, rows].double(),
-            self.means[images, :, :, rows].double(),
-            self.raw_log_scales[images, :, :, rows].double(),
-            None if self.coefficients is None else self.coefficients[images, :, :, rows].double(),
+            self.logits[images, :, rows].to(kept),
+            self.means[images, :, :, rows].to(kept),
+            self.raw_log_scales[images, :, :, rows].to(kept),
+            None if self.coefficients is None else self.coefficients[images, :, :, rows].to(kept),
             self.bits,
             self.bins,
             self.min_log_scale,
         )
+
+
+class MixtureLaw:
+    """The law of one colour of a block of pixels, given the colours before it.
+
+    Args:
+        means: (b, M, h, W) of the components.
+        log_scales: the same shape.
+        weights: the same shape, summing to one over the components.
+        bits: depth of the levels.
+    """
+
+    def __init__(self, means: Tensor, log_scales: Tensor, weights: Tensor, bits: int) -> None:
+        self.means, self.log_scales, self.weights, self.bits = means, log_scales, weights, bits
+        self.inverse = torch.exp(-log_scales)
+
+    @property
+    def levels(self) -> int:
+        """V = 2**bits."""
+        return 2**self.bits
+
+    @property
+    def shape(self) -> torch.Size:
+        """(b, h, W)."""
+        return self.means[:, 0].shape
+
+    def probs(self) -> Tensor:
+        """(b, h, W, V) float64 masses of every level."""
+        inner = level_values(torch.arange(self.levels - 1, device=self.means.device), self.bits, torch.float64)
+        edges = inner + half_bin(self.bits)  # (V - 1,)
+        # (b, M, h, W) -> (pixels, M): components last, so that the weights contract them in one matrix product
+        last = [part.double().permute(0, 2, 3, 1).flatten(0, 2) for part in (self.means, self.log_scales, self.weights)]
+        inverse = torch.exp(-last[1])
+        centres = last[0] * inverse
+        below = torch.addcmul(-centres.unsqueeze(-1), inverse.unsqueeze(-1), edges).sigmoid_()  # (pixels, M, V - 1)
+        cumulative = torch.bmm(last[2].unsqueeze(1), below).squeeze(1)  # (pixels, V - 1)
+        mass = torch.diff(F.pad(F.pad(cumulative, (1, 0), value=0.0), (0, 1), value=1.0)).clamp_min(0.0)
+        return mass.reshape(self.means.shape[0], *self.means.shape[2:], -1)  # (b, h, W, V)
+
+    def below(self, edges: Tensor) -> Tensor:
+        """P(level < edge), (E, b, h, W) for inner edges (E, b, h, W); where an edge is 0 or V the caller knows it."""
+        places = level_values(edges, self.bits, self.means.dtype) - half_bin(self.bits)
+        inside = torch.sub(places.unsqueeze(2), self.means)  # (E, b, M, h, W)
+        return inside.mul_(self.inverse).sigmoid_().mul_(self.weights).sum(2)

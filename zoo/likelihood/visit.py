@@ -1,13 +1,15 @@
 """The coding seam: how a discrete distribution shows its symbols to a sampler, an encoder or a decoder.
 
 A distribution over integer arrays *visits* its symbols in an order in which each visit depends only on symbols
-of earlier visits. At every visit it offers a table of probabilities and asks `choose` for the symbols:
+of earlier visits. At every visit it offers a law of these symbols and asks `choose` for them:
 
 * a sampler draws them (`draw`),
-* an encoder returns the known ones and remembers the table,
+* an encoder returns the known ones and remembers what it needs of the law,
 * a decoder pops them from its stack.
 
-All three run the very same code of the distribution, so encoder and decoder cannot disagree about a probability.
+All three run the very same code of the distribution, so encoder and decoder cannot disagree about a probability. A law
+is a table of probabilities, or it tells the cumulative distribution where it is asked: a coder needs a dozen values of
+it, not all 256.
 """
 
 from __future__ import annotations
@@ -20,15 +22,71 @@ from torch import Tensor
 Index = tuple[Any, ...]
 
 
+class Law(Protocol):
+    """The distribution of the symbols of one visit, independent of each other given earlier visits."""
+
+    @property
+    def levels(self) -> int:
+        """V: symbols lie in [0, V)."""
+        ...
+
+    @property
+    def shape(self) -> torch.Size:
+        """Of the symbols."""
+        ...
+
+    def probs(self) -> Tensor:
+        """(..., V) float64, one table per symbol; rows sum to one up to rounding."""
+        ...
+
+    def below(self, edges: Tensor) -> Tensor:
+        """P(symbol < edge) for int64 edges (E, ...) in [0, V]; (E, ...) in the law's precision."""
+        ...
+
+
+class Table:
+    """A law given by its probabilities.
+
+    Args:
+        table: (..., V), one row per symbol.
+
+    Example:
+        >>> Table(torch.tensor([[0.25, 0.5, 0.25]])).below(torch.tensor([[2]]))
+        tensor([[0.7500]])
+    """
+
+    def __init__(self, table: Tensor) -> None:
+        self.table = table
+
+    @property
+    def levels(self) -> int:
+        """V."""
+        return self.table.shape[-1]
+
+    @property
+    def shape(self) -> torch.Size:
+        """Of the symbols."""
+        return self.table.shape[:-1]
+
+    def probs(self) -> Tensor:
+        """The table itself."""
+        return self.table
+
+    def below(self, edges: Tensor) -> Tensor:
+        """Cumulative sums of the table."""
+        cumulative = torch.nn.functional.pad(self.table.cumsum(-1), (1, 0))
+        return cumulative.expand(len(edges), *cumulative.shape).gather(-1, edges.unsqueeze(-1)).squeeze(-1)
+
+
 class Choose(Protocol):
     """Where the symbols of a visit come from."""
 
-    def __call__(self, index: Index, probs: Tensor) -> Tensor:
+    def __call__(self, index: Index, law: Law) -> Tensor:
         """Return the symbols of this visit.
 
         Args:
-            index: indexes the array of all symbols, so that `symbols[index].shape == probs.shape[:-1]`; `()` is all.
-            probs: (..., V) float64, one table per symbol; rows sum to one up to rounding.
+            index: indexes the array of all symbols, so that `symbols[index]` has the shape of this visit; `()` is all.
+            law: of the symbols.
 
         Returns:
             (...) int64 symbols in [0, V).
@@ -36,13 +94,13 @@ class Choose(Protocol):
         ...
 
 
-def draw(index: Index, probs: Tensor) -> Tensor:
+def draw(index: Index, law: Law) -> Tensor:
     """Draw every symbol from its table, by inversion with torch's global generator."""
-    cumulative = probs.cumsum(dim=-1)
+    cumulative = law.probs().cumsum(dim=-1)
     # Scaling by the total instead of assuming one keeps the last level reachable and never out of range.
-    uniform = torch.rand(probs.shape[:-1], dtype=probs.dtype, device=probs.device) * cumulative[..., -1]
+    uniform = torch.rand(cumulative.shape[:-1], dtype=cumulative.dtype, device=cumulative.device) * cumulative[..., -1]
     symbols = torch.searchsorted(cumulative, uniform.unsqueeze(-1), right=True).squeeze(-1)
-    return symbols.clamp_max(probs.shape[-1] - 1)
+    return symbols.clamp_max(cumulative.shape[-1] - 1)
 
 
 class Known:
@@ -64,9 +122,9 @@ class Known:
         """(B,) float64, what each image has cost so far."""
         return self.costs.flatten(1).sum(1)
 
-    def __call__(self, index: Index, probs: Tensor) -> Tensor:
+    def __call__(self, index: Index, law: Law) -> Tensor:
         """Return `symbols[index]` and note their cost."""
-        symbols = self.symbols[index]
+        symbols, probs = self.symbols[index], law.probs()
         mass = probs.gather(-1, symbols.unsqueeze(-1)).squeeze(-1) / probs.sum(-1)
         self.costs[index] = -mass.log()
         return symbols

@@ -34,7 +34,7 @@ def code_tiles(loaded: Loaded, tiles: Tensor, steps: int = 0, batch_size: int = 
     Raises:
         UserError: the model cannot code, or a decoded tile differs from the original.
     """
-    from zoo.codec import measure
+    from zoo.codec import Options, measure
 
     if not isinstance(loaded.network, AncestralModel):
         raise UserError(f"{type(loaded.network).__name__} has no ancestral pass")
@@ -43,7 +43,8 @@ def code_tiles(loaded: Loaded, tiles: Tensor, steps: int = 0, batch_size: int = 
         loaded = load(loaded.path)
         loaded.network.steps = steps
     # With many steps the initial bits of one batch exceed all tiles here; a plan that avoids them would cost net bits.
-    found = measure(loaded.network, loaded.identity, tiles, batch_size=batch_size, horizon=ENDLESS if stepped else None)
+    options = Options(batch_size, chained=True, horizon=ENDLESS if stepped else None)
+    found = measure(loaded.network, loaded.identity, tiles, options)
     if not found.exact:
         raise UserError("a decoded tile differs from the original")
     expected = estimate(loaded.network, tiles, steps)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from zoo.errors import UserError
-from zoo.likelihood import Choose, LikelihoodModel, LikelihoodTerms, Noise, Objective, draw
+from zoo.likelihood import Choose, LikelihoodModel, LikelihoodTerms, Noise, Objective, Table, draw
 from zoo.models.pixelsnail.incremental import SnailStepper
 from zoo.models.pixelsnail.layers import GatedBlock, NormedConv2d
 from zoo.models.pixelsnail.trunk import CodeInput, SnailConfig, SnailTrunk
@@ -109,7 +109,7 @@ class AutoregressiveCodes:
             for row in range(height):
                 for column in range(width):
                     logits = stepper.at(row, column).double() / max(self.temperature, 1e-6)
-                    chosen = choose((slice(None), row, column), logits.softmax(-1))
+                    chosen = choose((slice(None), row, column), Table(logits.softmax(-1)))
                     codes[:, row, column] = chosen
                     stepper.store(row, column, chosen)
                 if self.prior.progress is not None:

@@ -10,7 +10,9 @@ from zoo.likelihood import (
     AncestralModel,
     Choose,
     LatentPolicy,
+    Law,
     LogisticMixture,
+    Table,
     check_bits,
     draw,
     from_levels,
@@ -76,12 +78,12 @@ class AutoregressivePixels:
     def _pixel(self, head: Tensor, row: int, column: int, choose: Choose) -> Tensor:
         """The C visits of one position, (B, C)."""
 
-        def here(index: tuple[Any, ...], probs: Tensor) -> Tensor:
+        def here(index: tuple[Any, ...], law: Law) -> Tensor:
             images, channel, *_ = index
-            table = probs.flatten(0, 2)  # (b, 1, 1, V) -> (b, V)
+            table = law.probs().flatten(0, 2)  # (b, 1, 1, V) -> (b, V)
             if self.temperature != 1.0:
                 table = torch.softmax(table.clamp_min(1e-300).log() / max(self.temperature, 1e-6), -1)
-            return choose((images, channel, row, column), table).view(-1, 1, 1)
+            return choose((images, channel, row, column), Table(table)).view(-1, 1, 1)
 
         return self.network.mixture(head[:, :, None, None]).visit(here)[:, :, 0, 0]
 
