@@ -1,4 +1,4 @@
-"""Files that are either whole or not there, places that can be written, and torch files read without running code."""
+"""Files that are either whole or not there, and places that can be written."""
 
 import contextlib
 import errno
@@ -9,7 +9,6 @@ import shutil
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from zoo.errors import UserError
 
@@ -183,35 +182,3 @@ def sha256_file(path: str | os.PathLike[str]) -> str:
     """Hex digest of a file's bytes."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def safe_torch_load(path: str | os.PathLike[str]) -> Any:
-    """Read a torch file without running code from it.
-
-    Args:
-        path: a file written by `torch.save`.
-
-    Returns:
-        The stored object, tensors on the CPU.
-
-    Raises:
-        UserError: the file is missing, damaged, no torch file, or holds more than tensors and plain types.
-    """
-    import pickle
-
-    import torch
-
-    file = Path(path)
-    if not file.is_file():
-        raise UserError(f"{file}: no such checkpoint file; give the path of an existing one")
-    try:
-        return torch.load(file, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        if "weights only" in str(error).lower() or "weights_only" in str(error):
-            raise UserError(
-                f"{file}: holds Python objects besides tensors and plain types and is not loaded, since that would "
-                "run code from the file; re-save its state dict alone"
-            ) from error
-        raise UserError(f"{file}: damaged or not a torch checkpoint; copy or download it again") from error
-    except (RuntimeError, EOFError, ValueError, KeyError, OSError, AttributeError, UnicodeDecodeError) as error:
-        raise UserError(f"{file}: damaged or not a torch checkpoint; copy or download it again") from error

@@ -5,18 +5,18 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from zoo.checkpoints.convert import SOURCES
-from zoo.checkpoints.store import (
-    Contents,
-    Loaded,
-    build,
-    fit_weights,
-    load,
-    names,
-    read,
-    resolve,
-    save,
-    weights_digest,
-)
+    from zoo.checkpoints.specification import build
+    from zoo.checkpoints.store import (
+        Contents,
+        Loaded,
+        fit_weights,
+        load,
+        names,
+        read,
+        resolve,
+        save,
+        weights_digest,
+    )
 
 __all__ = [
     "SOURCES",
@@ -31,9 +31,10 @@ __all__ = [
     "save",
     "weights_digest",
 ]
+_ELSEWHERE = {"SOURCES": "convert", "build": "specification"}
 
 
 def __getattr__(name: str) -> Any:
     if name in __all__:
-        return getattr(importlib.import_module("zoo.checkpoints.store"), name)
+        return getattr(importlib.import_module(f"zoo.checkpoints.{_ELSEWHERE.get(name, 'store')}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

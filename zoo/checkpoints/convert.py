@@ -7,11 +7,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from zoo.checkpoints.store import Loaded, build, fit_weights, save, weights_digest
-from zoo.errors import UserError, closest
+from zoo import plugins
+from zoo.checkpoints.specification import build
+from zoo.checkpoints.store import Loaded, fit_weights, save, weights_digest
+from zoo.errors import UserError, closest, reading
 from zoo.files import sha256_file
 
-SOURCES = {
+SOURCES: dict[str, str] = {
     "vdvae": "zoo.checkpoints.vdvae",
     "efficient-vdvae": "zoo.checkpoints.efficient_vdvae",
     "vqvae2": "zoo.checkpoints.vqvae2",
@@ -19,6 +21,7 @@ SOURCES = {
     "vdm": "zoo.checkpoints.vdm",
     "ldm-autoencoder": "zoo.checkpoints.ldm_autoencoder",
     "latent-vae": "zoo.checkpoints.latent_vae",
+    **plugins.modules(plugins.IMPORTERS),
 }
 """Importers by the name `zoo import` knows; each module has `import_checkpoint(files, config, **options)`."""
 
@@ -57,7 +60,9 @@ def convert(
     missing = [str(file) for file in files if not file.exists()]
     if missing:
         raise UserError(f"{missing[0]}: no such file; give the official checkpoint")
-    spec, weights = importer_of(source)(files, **options)
+    importer = importer_of(source)
+    with reading(files[0], "it may be damaged, or of another kind; download it again"):
+        spec, weights = importer(files, **options)
     network = build(spec)
     fit_weights(network, weights, str(files[0]))
     meta = {

@@ -22,8 +22,8 @@ from zoo.checkpoints.efficient_vdvae_config import network_arguments, read_hpara
 from zoo.checkpoints.flax import flatten, read_flax
 from zoo.checkpoints.keymap import Rule, translate
 from zoo.errors import UserError
-from zoo.files import safe_torch_load
 from zoo.likelihood.levels import Bins
+from zoo.torchfiles import safe_torch_load, unwrapped
 
 Weights = Literal["ema", "raw"]
 
@@ -189,8 +189,7 @@ def _torch_weights(path: Path, weights: Weights, name: str) -> dict[str, Tensor]
     key = "ema_model_state_dict" if weights == "ema" else "model_state_dict"
     if not isinstance(checkpoint, Mapping) or not isinstance(checkpoint.get(key), Mapping):
         raise UserError(f"{name}: lacks {key!r}; expected a checkpoint of the official PyTorch code")
-    plain = {key.removeprefix("module."): tensor for key, tensor in checkpoint[key].items()}
-    return translate(plain, TORCH_RULES, name)
+    return translate(unwrapped(checkpoint[key]), TORCH_RULES, name)
 
 
 def _repacked(folder: Path) -> Any:
@@ -265,7 +264,7 @@ def _with_lazy_biases(spec: dict[str, Any], state: dict[str, Tensor]) -> dict[st
 
     A checkpoint of a module that never ran lacks them.
     """
-    from zoo.checkpoints.store import build
+    from zoo.checkpoints.specification import build
 
     with torch.device("meta"):
         expected = build(spec).state_dict()

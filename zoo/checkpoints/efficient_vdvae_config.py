@@ -133,6 +133,8 @@ def network_arguments(sections: Sections) -> dict[str, Any]:
         resolution = data["target_res"]
         digits = data["dataset_source"] == "binarized_mnist"
         side = 28 if digits else resolution
+        own_beta = "output_gradient_smoothing_beta"
+        output_beta = own_beta if own_beta in model else "gradient_smoothing_beta"
         return {
             "image_shape": [data["channels"], side, side],
             "bits": 1 if digits else int(data["num_bits"]),
@@ -153,7 +155,7 @@ def network_arguments(sections: Sections) -> dict[str, Any]:
                 "mixtures": 0 if digits else model["num_output_mixtures"],
                 # copies from before April 2022 lack the two: the output then used the settings of the latents
                 "scale": model.get("output_distribution_base", model["distribution_base"]),
-                "beta": float(model.get("output_gradient_smoothing_beta", model["gradient_smoothing_beta"])),
+                "beta": float(model[output_beta]),
                 "min_log_scale": float(loss["min_mol_logscale"]),
             },
             "schedule": _schedule(loss),
@@ -200,7 +202,8 @@ def up_stages(model: dict[str, Any]) -> list[BottomUpStage]:
     """Runs of equal bottom-up levels, from the image downwards."""
     keys = ["strides", "n_blocks_per_res", "n_blocks", "n_layers", "filters", "mid_filters_ratio", "kernel_size"]
     stages: list[BottomUpStage] = []
-    width, pooled, previous = model["input_conv_filters"], True, {}
+    previous: dict[str, Any] = {}
+    width, pooled = model["input_conv_filters"], True
     for level in _columns(model, "up", [*keys, "skip_filters"]):
         settings = {
             "width": width,

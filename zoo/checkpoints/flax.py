@@ -17,6 +17,7 @@ import msgpack
 import numpy as np
 
 from zoo.errors import UserError
+from zoo.torchfiles import kind_of_file
 
 _DTYPES = frozenset(
     ["bool", "complex64", "complex128", "float16", "float32", "float64"]
@@ -43,8 +44,8 @@ def read_flax(path: str | os.PathLike[str]) -> dict[str, Any]:
     try:
         tree = msgpack.unpackb(file.read_bytes(), ext_hook=_extension, raw=False, strict_map_key=False)
         tree = _join_chunks(tree)
-    except (msgpack.exceptions.UnpackException, ValueError, TypeError, KeyError, RecursionError) as error:
-        reason = str(error) or type(error).__name__
+    except Exception as error:  # what damage makes the readers raise is of every kind
+        reason = kind_of_file(file) or " ".join(str(error).split())[:200] or type(error).__name__
         raise UserError(f"{file}: damaged or not a flax checkpoint ({reason}); copy or download it again") from error
     if not isinstance(tree, dict):
         raise UserError(f"{file}: expected a flax checkpoint (a map of arrays), found a {type(tree).__name__}")

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from zoo.errors import UserError
 
@@ -31,7 +31,7 @@ class Rule:
 
     source: str
     target: str | Callable[[Holes], str] | None
-    convert: Callable[[Array], Array] | None = None
+    convert: Callable[[Any], Any] | None = None
 
     def match(self, key: str) -> dict[str, str] | None:
         """The contents of the holes if the key fits the template, else None."""

@@ -89,6 +89,7 @@ def _preset(config: Path | None, preset: str | None, attention_mode: str) -> Pre
             raise UserError(f"latent-vae: no preset {preset!r}; {closest(preset, PRESETS)}")
         known = PRESETS[preset]
         return Preset({**known.hierarchy, "attention_mode": attention_mode}, known.shift, known.scale, known.sigma_q)
+    assert config is not None
     try:
         content = json.loads(config.read_text())
         hierarchy = hierarchy_arguments(content["model"], attention_mode)

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from zoo.checkpoints.keymap import Rule, translate
 from zoo.errors import UserError
-from zoo.files import safe_torch_load
+from zoo.torchfiles import safe_torch_load, unwrapped
 
 # Files of whole diffusion models and of latent-VAE pipelines hold the first stage under a prefix.
 PREFIXES = ("first_stage_model.", "dae.")
@@ -72,7 +72,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     """
     with torch.serialization.safe_globals([(_Callback, CALLBACK)]):
         contents = safe_torch_load(path)
-    weights = contents.get("state_dict", contents) if isinstance(contents, Mapping) else None
+    weights = unwrapped(contents)
     if not isinstance(weights, Mapping) or not all(isinstance(v, Tensor) for v in weights.values()):
         raise UserError(f"{path}: no state dict inside; give the model.ckpt of an autoencoder")
     return dict(weights)

@@ -26,7 +26,7 @@ def migrated(node: Any) -> Any:
         path, arguments = node.get("class_path"), node.get("init_args")
         if isinstance(path, str) and isinstance(arguments, Mapping):
             migrate = MIGRATIONS.get(path.rpartition(".")[2], dict)
-            node["init_args"] = migrate({RENAMED.get(name, name): value for name, value in arguments.items()})
+            node["init_args"] = migrate({RENAMED.get(str(name), str(name)): v for name, v in arguments.items()})
         return node
     if isinstance(node, (list, tuple)):
         return [migrated(value) for value in node]

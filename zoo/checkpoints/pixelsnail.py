@@ -7,7 +7,7 @@ no other class is allowed in the file, and nothing in it runs. All shapes are re
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from zoo.checkpoints.keymap import Rule, translate
 from zoo.errors import UserError
-from zoo.files import safe_torch_load
+from zoo.torchfiles import safe_torch_load, unwrapped
 
 HEADS = 8
 """Attention heads; fixed in the public code and not visible in the weights."""
@@ -50,11 +50,16 @@ def _rules() -> list[Rule]:
             rules.append(
                 Rule(
                     f"cond_resnet.blocks.{{i}}.{theirs}.conv.{part}",
-                    lambda holes, ours=ours, name=name: f"conditioning.blocks.{holes['i'] - 1}.{ours}.{name}",
+                    _conditioning(ours, name),
                     _CONVERT[part],
                 )
             )
     return rules
+
+
+def _conditioning(part: str, name: str) -> Callable[[Mapping[str, int]], str]:
+    """Our name of a weight of the conditioning stack, whose blocks are numbered from 1 in the public code."""
+    return lambda holes: f"conditioning.blocks.{holes['i'] - 1}.{part}.{name}"
 
 
 def _as_kernel(weight: Tensor) -> Tensor:
@@ -74,13 +79,12 @@ def read_public(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         content = safe_torch_load(path)
     args: dict[str, Any] = {}
     if isinstance(content, Mapping) and isinstance(content.get("model"), Mapping):
-        args = vars(content["args"]) if isinstance(content.get("args"), argparse.Namespace) else {}
-        content = content["model"]
+        args = dict(vars(content["args"])) if isinstance(content.get("args"), argparse.Namespace) else {}
+    content = unwrapped(content)
     if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
         raise UserError(f"{path}: expected a state dict or a dict with 'model' and 'args'; is it the right file?")
     weights = {}
     for key, tensor in content.items():
-        key = key.removeprefix("module.")
         for modern, old in _MODERN.items():
             key = key.replace(modern, old)
         weights[key] = tensor

@@ -3,7 +3,7 @@
 A checkpoint is a safetensors file whose metadata carries a spec, `{"class_path": ..., "init_args": {...}}`, the same
 form that LightningCLI reads from YAML. Lightning's own `.ckpt` files are read too. Nothing that is loaded can execute:
 safetensors holds arrays only, `.ckpt` files are read with `weights_only=True`, and a spec may only name classes of the
-zoo.
+zoo and of trusted plugins. A digest of the weights stands beside them and is compared when they are read.
 """
 
 from __future__ import annotations
@@ -20,12 +20,17 @@ import torch
 from torch import Tensor, nn
 
 from zoo.checkpoints.migrations import migrated
+from zoo.checkpoints.specification import Spec, build, first_line, identity, qualified
 from zoo.errors import UserError, closest
-from zoo.files import atomic_path, safe_torch_load
+from zoo.files import atomic_path
+from zoo.torchfiles import kind_of_file, safe_torch_load
 
 FORMAT = 1
 SHIPPED = Path(__file__).parent / "shipped"
-Spec = dict[str, Any]
+DIGEST = "weights_sha256"
+"""Key of the metadata under which the digest of the weights stands."""
+NOTES = "zoo_notes"
+"""Key of a training checkpoint under which stands what `Contents.meta` holds."""
 
 
 @dataclass(frozen=True)
@@ -59,9 +64,8 @@ class Loaded:
 
     @property
     def identity(self) -> bytes:
-        """12 bytes that name spec and weights together; coded files carry them."""
-        text = json.dumps(self.spec, sort_keys=True) + self.digest
-        return hashlib.sha256(text.encode()).digest()[:12]
+        """12 bytes that name architecture and weights together, see `specification.identity`."""
+        return identity(self.spec, self.digest)
 
 
 @dataclass(frozen=True)
@@ -71,62 +75,6 @@ class Contents:
     spec: Spec
     weights: dict[str, Tensor]
     meta: dict[str, Any] = field(default_factory=dict)
-
-
-def build(spec: Spec) -> nn.Module:
-    """Build a network from its spec, with every argument checked against the signature.
-
-    Args:
-        spec: `{"class_path": "zoo.models.VDVAE", "init_args": {...}}`; a name without dots is looked up in zoo.models.
-
-    Raises:
-        UserError: if the class is unknown or not the zoo's, or an argument does not fit.
-
-    Example:
-        >>> from zoo.checkpoints import build
-        >>> build({"class_path": "os.system"})
-        Traceback (most recent call last):
-        zoo.errors.UserError: class 'os.system': a checkpoint may only name classes of the zoo (zoo.models....)
-    """
-    from jsonargparse import ArgumentError, ArgumentParser
-
-    import zoo.models
-
-    spec = qualified(spec)
-    module, _, name = spec["class_path"].rpartition(".")
-    if module == "zoo.models" and not hasattr(zoo.models, name):
-        raise UserError(f"unknown model {name!r}; {closest(name, list(zoo.models.__all__))}")
-    parser = ArgumentParser(exit_on_error=False)
-    parser.add_argument("--network", type=nn.Module)
-    try:
-        return parser.instantiate(parser.parse_object({"network": spec})).network
-    except ArgumentError as error:
-        raise UserError(f"cannot build {name}: {_first_line(error)}") from error
-
-
-def _first_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return " ".join(lines)[:300]
-
-
-def qualified(node: Any) -> Any:
-    """The spec with today's arguments and whole class names; refuses classes from elsewhere at any depth."""
-    return _qualified(migrated(node))
-
-
-def _qualified(node: Any) -> Any:
-    if isinstance(node, Mapping):
-        node = {key: _qualified(value) for key, value in node.items()}
-        path = node.get("class_path")
-        if isinstance(path, str):
-            node["class_path"] = path if "." in path else f"zoo.models.{path}"
-            if not node["class_path"].startswith("zoo."):
-                raise UserError(f"class {path!r}: a checkpoint may only name classes of the zoo (zoo.models....)")
-            node["init_args"] = dict(node.get("init_args") or {})
-        return node
-    if isinstance(node, (list, tuple)):
-        return [_qualified(value) for value in node]
-    return node
 
 
 def weights_digest(weights: Mapping[str, Tensor]) -> str:
@@ -173,7 +121,8 @@ def save(
     header = {"format": FORMAT, "network": qualified(spec), "meta": dict(meta or {})}
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(path) as temporary:
-        save_file(stored, str(temporary), metadata={"zoo": json.dumps(header, sort_keys=True)})
+        metadata = {"zoo": json.dumps(header, sort_keys=True), DIGEST: weights_digest(stored)}
+        save_file(stored, str(temporary), metadata=metadata)
     return path
 
 
@@ -239,30 +188,60 @@ def _read_safetensors(path: Path) -> Contents:
 
     try:
         with safe_open(str(path), framework="pt") as file:
-            header = json.loads((file.metadata() or {}).get("zoo", "{}"))
+            metadata = file.metadata() or {}
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
-    except (SafetensorError, OSError, ValueError) as error:
-        raise UserError(f"{path}: not a readable safetensors file ({_first_line(error)}); copy it again") from error
-    if header.get("format") != FORMAT or "network" not in header:
+            header = json.loads(metadata.get("zoo", "{}"))
+    except (SafetensorError, OSError, ValueError, RecursionError, TypeError, KeyError) as error:
+        what = kind_of_file(path) or first_line(error)
+        raise UserError(f"{path}: not a readable safetensors file ({what}); copy or download it again") from error
+    if not isinstance(header, dict) or header.get("format") != FORMAT or "network" not in header:
         raise UserError(f"{path}: no zoo description inside (official weights are converted with `zoo import`)")
-    widened = {name: w.float() if w.dtype in (torch.float16, torch.bfloat16) else w for name, w in weights.items()}
-    return Contents(migrated(header["network"]), widened, header.get("meta", {}))
+    stated = metadata.get(DIGEST)
+    if stated is not None and stated != weights_digest(weights):
+        raise UserError(f"{path}: damaged, its weights are not those that were written; copy or download it again")
+    meta = header["meta"] if isinstance(header.get("meta"), dict) else {}
+    return Contents(_description(path, header["network"]), _sound(path, weights), meta)
 
 
 def _read_lightning(path: Path) -> Contents:
     checkpoint = safe_torch_load(path)
-    hyper = checkpoint.get("hyper_parameters", {}) if isinstance(checkpoint, dict) else {}
-    spec = hyper.get("network")
-    if not isinstance(spec, Mapping) or "class_path" not in spec:
-        raise UserError(f"{path}: no zoo network described inside (expected hyper_parameters.network)")
+    if not isinstance(checkpoint, Mapping):
+        raise UserError(f"{path}: holds a {type(checkpoint).__name__}, expected a training checkpoint")
+    hyper = checkpoint.get("hyper_parameters")
+    spec = hyper.get("network") if isinstance(hyper, Mapping) else None
+    state = checkpoint.get("state_dict")
+    if not isinstance(spec, Mapping) or not isinstance(state, Mapping):
+        raise UserError(f"{path}: no zoo network described inside (expected hyper_parameters.network and state_dict)")
     prefix = "network."
-    weights = {
-        name.removeprefix(prefix): tensor
-        for name, tensor in checkpoint["state_dict"].items()
-        if name.startswith(prefix)
-    }
-    meta = {key: checkpoint[key] for key in ("epoch", "global_step") if key in checkpoint}
-    return Contents(migrated(spec), weights, meta)
+    weights = {str(name).removeprefix(prefix): t for name, t in state.items() if str(name).startswith(prefix)}
+    notes = checkpoint.get(NOTES)
+    meta = {**(notes if isinstance(notes, Mapping) else {})}
+    meta |= {key: checkpoint[key] for key in ("epoch", "global_step") if key in checkpoint}
+    return Contents(_description(path, spec), _sound(path, weights), meta)
+
+
+def _description(path: Path, spec: Any) -> Spec:
+    """The specification of a file, if it is one."""
+    if not isinstance(spec, Mapping) or not isinstance(spec.get("class_path"), str):
+        raise UserError(f"{path}: its description names no class; it is damaged, or not written by the zoo")
+    description: Spec = migrated(spec)
+    return description
+
+
+def _sound(path: Path, weights: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Weights as they are computed with: tensors of numbers, half precision widened.
+
+    Raises:
+        UserError: something else stands among them.
+    """
+    sound = {}
+    for name, tensor in weights.items():
+        if not isinstance(tensor, Tensor):
+            raise UserError(f"{path}: {name} is no tensor; the file is damaged, or not a checkpoint")
+        if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
+            raise UserError(f"{path}: {name} holds values that are no numbers; the training diverged, or it is damaged")
+        sound[name] = tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
+    return sound
 
 
 def load(source: str | Path, **overrides: Any) -> Loaded:
@@ -277,10 +256,16 @@ def load(source: str | Path, **overrides: Any) -> Loaded:
     """
     path = resolve(source)
     contents = read(path)
-    spec = qualified(contents.spec)
-    spec["init_args"] = {**spec.get("init_args", {}), **overrides}
-    network = build(spec)
-    fit_weights(network, contents.weights, str(path))
+    weights = contents.weights
+    try:
+        spec = qualified(contents.spec)
+        spec["init_args"] = {**spec.get("init_args", {}), **overrides}
+        # Some layers make parameters that they replace, hence the room.
+        elements = sum(tensor.numel() for tensor in weights.values())
+        network = build(spec, 4 * len(weights) + 1000, 4 * elements + 1_000_000)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+    fit_weights(network, weights, str(path))
     return Loaded(network.eval(), spec, contents.meta, weights_digest(network.state_dict()), path)
 
 

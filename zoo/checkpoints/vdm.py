@@ -123,8 +123,9 @@ def import_checkpoint(
     arrays = flatten(weights)
     fields = _read_config(config)
     settings = {"gamma_min": gamma_min, "gamma_max": gamma_max, "H": image_size, "W": image_size, **fields}
-    spec = {"class_path": "zoo.models.VDM", "init_args": _arguments(arrays, settings, name)}
-    _compare(fields, spec["init_args"], name, config)
+    arguments = _arguments(arrays, settings, name)
+    spec = {"class_path": "zoo.models.VDM", "init_args": arguments}
+    _compare(fields, arguments, name, config)
     state = translate({key: np.asarray(value) for key, value in arrays.items()}, RULES, name)
     return spec, {key: torch.from_numpy(np.array(value, dtype=np.float32)) for key, value in state.items()}
 

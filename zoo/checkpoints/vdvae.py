@@ -18,9 +18,9 @@ import torch
 from torch import Tensor
 
 from zoo.checkpoints.keymap import Rule, translate
-from zoo.checkpoints.store import build
+from zoo.checkpoints.specification import build
 from zoo.errors import UserError, closest
-from zoo.files import safe_torch_load
+from zoo.torchfiles import safe_torch_load, unwrapped
 
 _COMMON = {"bottleneck_multiple": 0.25, "zdim": 16, "no_bias_above": 64, "image_channels": 3}
 PUBLISHED: dict[str, dict[str, Any]] = {
@@ -114,11 +114,11 @@ def _choose(files: list[Path], weights: str) -> Path:
 
 
 def _state_dict(file: Path) -> dict[str, Tensor]:
-    """The tensors of a file, without the prefix of the distributed wrapper."""
-    content = safe_torch_load(file)
+    """The tensors of a file, without the prefixes of wrappers."""
+    content = unwrapped(safe_torch_load(file))
     if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
         raise UserError(f"{file}: not a state dict of tensors; give the *-model.th or *-model-ema.th of a run")
-    return {str(key).removeprefix("module."): value for key, value in content.items()}
+    return dict(content)
 
 
 def _hparams(
@@ -133,7 +133,7 @@ def _hparams(
         return PUBLISHED[published]
     for hparams in PUBLISHED.values():
         if _fits(official, hparams):
-            return hparams
+            return dict(hparams)
     raise UserError(
         f"{file}: {describe(official)} is none of the published architectures ({', '.join(PUBLISHED)}); "
         "give the official hyper-parameters as JSON with --config"
@@ -166,7 +166,7 @@ def _read_config(path: Path) -> Mapping[str, Any]:
     missing = sorted(needed - set(hparams)) if isinstance(hparams, dict) else sorted(needed)
     if missing:
         raise UserError(f"{path}: lacks {', '.join(missing)}; expected the official hyper-parameters of one model")
-    return hparams
+    return dict(hparams)
 
 
 def describe(official: Mapping[str, Tensor]) -> str:
@@ -227,7 +227,7 @@ def encoder_stages(layout: str) -> list[dict[str, int]]:
     return stages
 
 
-def decoder_stages(layout: str) -> list[dict[str, int | None]]:
+def decoder_stages(layout: str) -> list[dict[str, Any]]:
     """Stages of an official `dec_blocks` string.
 
     `RxN` is N layers at resolution R, `RmQ` one layer that first adds the upsampled stream of resolution Q.
@@ -236,7 +236,7 @@ def decoder_stages(layout: str) -> list[dict[str, int | None]]:
         >>> decoder_stages("1x1,4m1,4x2")[1]
         {'resolution': 4, 'blocks': 3, 'upsample_from': 1}
     """
-    stages: list[dict[str, int | None]] = []
+    stages: list[dict[str, Any]] = []
     for resolution, sign, number in _tokens(layout, "xm"):
         blocks, source = (number, None) if sign == "x" else (1, number)
         if source is None and stages and stages[-1]["resolution"] == resolution:

@@ -108,7 +108,7 @@ def _first_stage(
             raise UserError(f"{file}: key {key!r} is missing; expected a VQ-VAE first stage of the public code")
     residual = [key for key in weights if key.startswith("enc_b.blocks.") and key.endswith(".conv.1.weight")]
     code_dim, num_codes = weights["quantize_t.embed"].shape
-    arguments = {
+    arguments: dict[str, Any] = {
         "image_shape": [weights["enc_b.blocks.0.weight"].shape[1], *map(int, size)],
         "strides": [4, 2],
         "channels": weights["enc_b.blocks.4.weight"].shape[0],

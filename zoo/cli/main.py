@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from zoo import __version__
+from zoo import __version__, plugins
 from zoo.allocator import tune_allocator
 from zoo.errors import UserError, closest
 
@@ -66,7 +66,8 @@ def usage(group: str = "") -> str:
         "options:\n"
         "  --help     show this text; `zoo COMMAND --help` shows a command's own\n"
         "  --version  show the version\n"
-        "  --debug    show the traceback of an error\n\n"
+        "  --debug    show the traceback of an error\n"
+        "  --plugins MODULES  trust and import modules of your own, separated by commas\n\n"
         "`zoo bench --suite demo` shows everything on bundled photographs."
     )
 
@@ -126,10 +127,13 @@ def main(argv: list[str] | None = None) -> int:
     os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
     tune_allocator()
     lasting_output()
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())  # modules of the user's own
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in arguments
     try:
-        return run([argument for argument in arguments if argument != "--debug"])
+        arguments = [argument for argument in arguments if argument != "--debug"]
+        return run(plugins.take_option(arguments))
     except KeyboardInterrupt:
         if debug:
             raise

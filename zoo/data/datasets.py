@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from zoo import plugins
 from zoo.data.sources import HOSTS, SourceFile, source_files
 from zoo.data.splits import DROP, OFFICIAL, Divide, HoldOut, Keep, SplitRule
 
@@ -300,4 +301,5 @@ DATASETS: dict[str, DatasetSpec] = {
         licence="yours",
         where="your disk",
     ),
+    **plugins.installed(plugins.DATASETS),
 }

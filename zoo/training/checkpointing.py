@@ -9,7 +9,8 @@ from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch.callbacks import ModelCheckpoint
 from typing_extensions import override
 
-from zoo.files import atomic_path, safe_torch_load
+from zoo.files import atomic_path
+from zoo.torchfiles import safe_torch_load
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):

@@ -67,7 +67,7 @@ def read_arrays(backbone: Backbone) -> dict[str, np.ndarray]:
     try:
         with path.open("rb") as file:
             return dict(_flat(_ArraysOnly(file).load()))
-    except (pickle.UnpicklingError, OSError, EOFError) as error:
+    except Exception as error:  # what damage makes unpickling raise is of every kind
         raise UserError(f"{path}: not readable ({error}); install it again with `{INSTALL}`") from error
 
 

@@ -15,7 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from zoo.benchmarks.records import Measurement, stamp
-from zoo.checkpoints.store import Spec, build
+from zoo.checkpoints.specification import Spec, build
 from zoo.errors import UserError
 from zoo.likelihood import LikelihoodModel
 

@@ -15,7 +15,7 @@ import torch
 
 from zoo.benchmarks.measures.evaluator import Settings, evaluate
 from zoo.benchmarks.records import Record
-from zoo.checkpoints.store import build
+from zoo.checkpoints.specification import build
 from zoo.data import ImageDataModule, open_split
 from zoo.errors import UserError
 from zoo.likelihood import LikelihoodModel
