@@ -1,6 +1,5 @@
 """Prepared files: whole or not there, and what is in them is known."""
 
-import contextlib
 import os
 import shutil
 import signal
@@ -105,17 +104,73 @@ def test_every_flipped_byte_is_found(cifar):
             verify(cifar)
 
 
-def test_reading_damaged_files_raises_nothing_but_user_errors(cifar):
-    """Also without `verify` first; damage inside pixels is only found by it."""
+def test_damaged_files_are_refused_when_they_are_opened(cifar):
     content = cifar.read_bytes()
-    pixels_end = content.rfind(PackedSplit(cifar, "test").images([3]).tobytes())
-    positions = [p for p in range(0, len(content), 7) if p < 1200 or p > pixels_end + 3072][:400]
-    for position in positions:
+    assert len(PackedSplit(cifar, "test").images([0])) == 1
+    for position in [*range(0, 1200, 37), *range(1200, len(content), len(content) // 40)]:
         damaged = bytearray(content)
         damaged[position] ^= 0xFF
         cifar.write_bytes(damaged)
-        with contextlib.suppress(UserError):
-            PackedSplit(cifar, "test").labels([0])
+        with pytest.raises(UserError):
+            PackedSplit(cifar, "test").images([0])
+
+
+def test_a_file_cut_while_it_is_mapped_is_one_line(cifar):
+    split = PackedSplit(cifar, "test")
+    split.images([0])
+    os.truncate(cifar, 4096)
+    with pytest.raises(UserError, match="cut short while it was read"):
+        split.images([3])
+
+
+def resealed(path, change):
+    """A file of ours after a change by somebody who also mends the seal."""
+    from zoo.data.seals import seal
+
+    with h5py.File(path, "r+", locking=False) as file:
+        change(file)
+    seal(path)
+
+
+def test_files_that_refer_to_others_are_refused(cifar, tmp_path):
+    other = tmp_path / "secret.h5"
+    secret = np.full((4, 32, 32, 3), 7, np.uint8)
+    with h5py.File(other, "w") as file:
+        file["images"] = secret
+    (tmp_path / "secret.bin").write_bytes(secret.tobytes())
+
+    def link(file):
+        del file["test/images"]
+        file["test/images"] = h5py.ExternalLink(str(other), "images")
+
+    def external(file):
+        del file["test/images"]
+        segments = [(str(tmp_path / "secret.bin"), 0, secret.nbytes)]
+        file["test"].create_dataset("images", secret.shape, np.uint8, external=segments)
+
+    def virtual(file):
+        del file["test/images"]
+        layout = h5py.VirtualLayout(secret.shape, np.uint8)
+        layout[:] = h5py.VirtualSource(str(other), "images", shape=secret.shape)
+        file["test"].create_virtual_dataset("images", layout)
+
+    def soft(file):
+        del file["test/images"]
+        file["test/images"] = h5py.SoftLink("/train/images")
+
+    def claimed(file):
+        del file["test/images"]
+        file["test"].create_dataset("images", (1 << 40, 32, 32, 3), np.uint8)
+
+    def packed(file):
+        del file["test/images"]
+        file["test"].create_dataset("images", data=secret, compression="gzip")
+
+    content = cifar.read_bytes()
+    for change in (link, external, virtual, soft, claimed, packed):
+        cifar.write_bytes(content)
+        resealed(cifar, change)
+        with pytest.raises(UserError, match=r"c\.h5: cannot be read"):
             PackedSplit(cifar, "test").images([0])
 
 
@@ -135,6 +190,21 @@ def test_damaged_stored_png_is_one_line(tmp_path, workers):
         list(ImageDataModule(str(tmp_path / "p.h5"), batch_size=1, num_workers=workers).test_dataloader())
     assert str(caught.value).startswith(str(tmp_path / "p.h5"))
     assert "\n" not in str(caught.value)
+    from zoo.data.seals import seal
+
+    seal(tmp_path / "p.h5")  # as if it had been written so
+    with pytest.raises(UserError, match="test image 2: cannot be read"):
+        list(ImageDataModule(str(tmp_path / "p.h5"), batch_size=1, num_workers=workers).test_dataloader())
+
+
+def test_stored_pngs_are_read_over_the_borders_of_pieces(tmp_path):
+    source = tmp_path / "source"
+    source.mkdir()
+    made = np.random.default_rng(0).integers(0, 256, (3, 700, 700, 3), dtype=np.uint8)  # 1.5 MB each as PNG
+    for i, image in enumerate(made):
+        (source / f"{i}.png").write_bytes(formats.image_file(image, compress_level=1))
+    prepare(Preparation("folder", source, tmp_path / "p.h5", rule="test"))
+    np.testing.assert_array_equal(PackedSplit(tmp_path / "p.h5", "test").images([2, 0, 1]), made[[2, 0, 1]])
 
 
 def test_cut_short_files_do_not_verify(cifar):

@@ -20,7 +20,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,12 +28,13 @@ from typing import Any
 import h5py
 import numpy as np
 
-from zoo.errors import UserError, closest
+from zoo.data.seals import check_seal
+from zoo.errors import UserError, closest, reading
+from zoo.imagefiles import MAX_PIXELS
 
 FORMAT = "zoo-images"
 VERSION = 1
-SEAL_BYTES = 512  # user block of the HDF5 file
-SEAL_START = b"zoo-images 1\nsha256 "  # followed by the digest of everything behind the seal
+MAX_PNG_BYTES = 256 << 20  # of one stored image
 SPLITS = ("train", "val", "test")
 
 
@@ -75,56 +76,66 @@ def describe(path: str | os.PathLike[str]) -> FileInfo:
     Raises:
         UserError: missing, damaged, or not one of our files.
     """
-    with open_packed(path) as file, _damage_is_a_user_error(path):
-        splits = {}
-        for name in SPLITS:
-            if name in file:
-                group = file[name]
-                shape = group["images"].shape if "images" in group else group.attrs["shape"]
-                shape = tuple(int(side) for side in shape)
-                splits[name] = SplitInfo(shape, str(group.attrs["sha256"]), "labels" in group)
+    with open_packed(path) as file, reading(path, _ADVICE):
         attributes = {key: value.item() if hasattr(value, "item") else value for key, value in file.attrs.items()}
-        return FileInfo(
-            Path(path), attributes["name"], attributes["variant"], attributes["encoding"], splits, attributes
-        )
+        encoding = str(attributes["encoding"])
+        splits = {name: _split_info(file, name, encoding) for name in SPLITS if name in file}
+        return FileInfo(Path(path), attributes["name"], attributes["variant"], encoding, splits, attributes)
 
 
-@contextlib.contextmanager
-def _damage_is_a_user_error(path: str | os.PathLike[str]) -> Iterator[None]:
-    """What h5py raises on damaged structures becomes one line."""
-    try:
-        yield
-    except (KeyError, OSError, RuntimeError, ValueError, TypeError, AttributeError) as error:
-        raise UserError(f"{path}: damaged; check it with `zoo data verify`, prepare or copy it again") from error
+_ADVICE = "check it with `zoo data verify`, prepare or copy it again"
+
+
+def _split_info(file: h5py.File, name: str, encoding: str) -> SplitInfo:
+    """Facts of one split, after checking that its arrays are what they claim to be and lie in this file."""
+    group = _own(file, name)
+    shape: tuple[int, ...]
+    if encoding == "raw":
+        images = _array(group, "images", np.uint8)
+        shape = images.shape
+    elif encoding == "png":
+        shape = tuple(int(side) for side in np.asarray(group.attrs["shape"]).reshape(-1))
+        _array(group, "bytes", np.uint8)
+        if _array(group, "offsets", np.int64).shape != (shape[0] + 1,):
+            raise ValueError("offsets do not fit the number of images")
+    else:
+        raise ValueError(f"encoding {encoding!r}")
+    if len(shape) != 4 or min(shape) < 1 or shape[3] not in (1, 3) or shape[1] * shape[2] > MAX_PIXELS:
+        raise ValueError(f"images of shape {shape}")
+    labelled = "labels" in group
+    if labelled and _array(group, "labels", np.int64).shape != shape[:1]:
+        raise ValueError("labels do not fit the number of images")
+    return SplitInfo((shape[0], shape[1], shape[2], shape[3]), str(group.attrs["sha256"]), labelled)
+
+
+def _own(group: h5py.Group, name: str) -> Any:
+    """A member that is in this file itself: links to other files and places are refused."""
+    if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+        raise ValueError(f"'{name}' is a link")
+    return group[name]
+
+
+def _array(group: h5py.Group, name: str, kind: type) -> h5py.Dataset:
+    """A plain stored array: of its own file, unfiltered, and with all its bytes there."""
+    array = _own(group, name)
+    if not isinstance(array, h5py.Dataset) or array.dtype != kind:
+        raise ValueError(f"'{name}' is not an array of {kind.__name__}")
+    if array.external or array.is_virtual:
+        raise ValueError(f"'{name}' refers to other files")
+    if array.id.get_create_plist().get_nfilters() or array.id.get_storage_size() < array.size * array.dtype.itemsize:
+        raise ValueError(f"'{name}' is packed or has not all its bytes")
+    return array
 
 
 def open_packed(path: str | os.PathLike[str]) -> h5py.File:
-    """Open a prepared file for reading after checking that it is whole and of our format.
+    """Open a prepared file for reading after comparing it with its seal (once, see `zoo.data.seals`).
 
     Raises:
         UserError: missing, damaged, or not one of our files.
     """
-    read_seal(path)
-    try:
-        file = h5py.File(path, "r", locking=False)
-    except OSError as error:
-        raise UserError(f"{path}: damaged or not an HDF5 file; prepare it again with `zoo data prepare`") from error
-    return file
-
-
-def read_seal(path: str | os.PathLike[str]) -> str:
-    """Digest in a file's seal; having one shows that its writer came to the end.
-
-    Raises:
-        UserError: missing file, or no seal of ours.
-    """
-    if not Path(path).is_file():
-        raise UserError(f"{path}: no such data file; make it with `zoo data prepare`, or check the path")
-    with open(path, "rb") as file:
-        start = file.read(SEAL_BYTES)
-    if not start.startswith(SEAL_START) or len(start) < SEAL_BYTES:
-        raise UserError(f"{path}: not a file of `zoo data prepare` (or one cut short); prepare it with that command")
-    return start[len(SEAL_START) :].decode("ascii", "replace").strip()
+    check_seal(Path(path))
+    with reading(path, "prepare it again with `zoo data prepare`"):
+        return h5py.File(path, "r", locking=False)
 
 
 class PackedSplit:
@@ -144,16 +155,27 @@ class PackedSplit:
         count, self.height, self.width, self.channels = self.info.shape
         self.encoding = info.encoding
         self.num_images = count if limit is None else min(limit, count)
+        self._closed()
+
+    def _closed(self) -> None:
+        """Nothing is open in this process."""
         self._process: int | None = None
-        self._file: h5py.File | None = None
+        self._mapped: os.stat_result | None = None
+        self._piece = 0
         self._pixels: np.ndarray | None = None
         self._labels: np.ndarray | None = None
+        self._offsets: np.ndarray = np.zeros(1, np.int64)
+        self._pieces: list[np.ndarray] = []
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__ |= state
+        self._closed()
 
     def __len__(self) -> int:
         return self.num_images
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_process": None, "_file": None, "_pixels": None, "_labels": None}
+        return {name: value for name, value in self.__dict__.items() if not name.startswith("_")}
 
     def images(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
         """Whole images, (n, H, W, C) uint8."""
@@ -182,50 +204,61 @@ class PackedSplit:
         return self._labels[np.asarray(indices)]
 
     def _open(self) -> None:
-        """Open the file once in each process."""
+        """Open the file once in each process, and make sure at each reading that it is still whole."""
         if self._process == os.getpid():
+            self._check_whole()
             return
-        file = open_packed(self.path)
-        self._pixels = None
-        with _damage_is_a_user_error(self.path):
+        with open_packed(self.path) as file, reading(self.path, _ADVICE):
+            _split_info(file, self.split_name, self.encoding)
             group = file[self.split_name]
-            if self.encoding == "raw":
-                self._pixels = self._map(group["images"])
-            self._labels = group["labels"][:].astype(np.int64) if "labels" in group else None
-        self._file, self._process = file, os.getpid()
-        if isinstance(self._pixels, np.ndarray):
-            file.close()  # the map is all that is needed
+            self._pixels = self._map(group["images"]) if self.encoding == "raw" else None
+            if self._pixels is None:
+                self._offsets, self._pieces = group["offsets"][:], self._map_pieces(group["bytes"])
+            self._labels = group["labels"][:] if "labels" in group else None
+        self._mapped, self._process = os.stat(self.path), os.getpid()
 
     def _map(self, images: h5py.Dataset) -> np.ndarray:
-        """Memory-map contiguous pixels past h5py; fall back on reading through it for other layouts."""
+        """Contiguous pixels as a memory map past h5py."""
         offset = images.id.get_offset()
-        if offset is None:  # chunked by another writer
-            return _Rows(images)  # type: ignore[return-value]
-        try:
-            # as a plain array: the subclass costs some microseconds at each access
-            return np.memmap(self.path, np.uint8, "r", offset, images.shape).view(np.ndarray)
-        except ValueError as error:
-            raise UserError(f"{self.path}: cut short; prepare it again with `zoo data prepare`") from error
+        if offset is None:
+            raise ValueError("pixels are not stored in one piece")
+        # as a plain array: the subclass costs some microseconds at each access
+        return np.memmap(self.path, np.uint8, "r", offset, images.shape).view(np.ndarray)
+
+    def _map_pieces(self, content: h5py.Dataset) -> list[np.ndarray]:
+        """The pieces of the PNG files' bytes as memory maps past h5py, in order."""
+        whole = np.memmap(self.path, np.uint8, "r").view(np.ndarray)
+        self._piece = int(content.chunks[0])
+        pieces = []
+        for number in range(-(-content.shape[0] // self._piece)):
+            offset = content.id.get_chunk_info_by_coord((number * self._piece,)).byte_offset
+            pieces.append(whole[offset : offset + self._piece])
+        return pieces
+
+    def _check_whole(self) -> None:
+        """Refuse a file that was cut since it was mapped, whose missing pages would end the process."""
+        with contextlib.suppress(FileNotFoundError):  # a file that was removed or replaced lives on while it is mapped
+            now, then = os.stat(self.path), self._mapped
+            if then is not None and now.st_ino == then.st_ino and now.st_size < then.st_size:
+                raise UserError(f"{self.path}: was cut short while it was read; prepare or copy it again")
 
     def _decode(self, index: int) -> np.ndarray:
         """One stored PNG, (H, W, C) uint8."""
         from PIL import Image
 
-        assert self._file is not None
-        with _damage_is_a_user_error(self.path):
-            group = self._file[self.split_name]
-            start, stop = group["offsets"][index : index + 2]
-            with Image.open(io.BytesIO(group["bytes"][start:stop].tobytes())) as image:
+        with reading(f"{self.path}: {self.split_name} image {index}", _ADVICE):
+            start, stop = int(self._offsets[index]), int(self._offsets[index + 1])
+            with Image.open(io.BytesIO(self._stored(start, stop)), formats=["PNG"]) as image:
+                if image.size != (self.width, self.height) or image.mode != ("L" if self.channels == 1 else "RGB"):
+                    raise ValueError(f"a picture of {image.size} in {image.mode}")
                 return np.asarray(image).reshape(self.height, self.width, self.channels)
 
-
-class _Rows:
-    """Array-like view of a chunked dataset that reads row by row."""
-
-    def __init__(self, images: h5py.Dataset) -> None:
-        self._images = images
-
-    def __getitem__(self, key: Any) -> np.ndarray:
-        if np.ndim(key) == 0:
-            return self._images[int(key)]
-        return np.stack([self._images[int(index)] for index in key])
+    def _stored(self, start: int, stop: int) -> bytes:
+        """Bytes of the PNG files from `start` to `stop`, which may reach over several pieces."""
+        if not 0 <= start < stop <= start + MAX_PNG_BYTES:
+            raise ValueError(f"offsets {start} and {stop}")
+        first, last = start // self._piece, (stop - 1) // self._piece
+        parts = [self._pieces[number] for number in range(first, last + 1)]
+        base = first * self._piece
+        together = parts[0] if len(parts) == 1 else np.concatenate(parts)
+        return together[start - base : stop - base].tobytes()

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from zoo.data.packed import SEAL_BYTES, SEAL_START, FileInfo, PackedSplit, describe, read_seal
+from zoo.data.packed import FileInfo, PackedSplit, describe
+from zoo.data.seals import check_seal
 from zoo.errors import UserError
 from zoo.pictures import save_grid
 
@@ -23,16 +24,7 @@ def verify(path: Path, report: Report = lambda what, done, total: None) -> FileI
     Raises:
         UserError: any byte differs from what was written.
     """
-    recorded = read_seal(path)
-    size, done, digest = path.stat().st_size, SEAL_BYTES, hashlib.sha256()
-    with open(path, "rb") as file:
-        padding = file.read(SEAL_BYTES)[len(SEAL_START) + 64 :]
-        while block := file.read(8 << 20):
-            digest.update(block)
-            done += len(block)
-            report("checking bytes", done, size)
-    if digest.hexdigest() != recorded or padding.strip(b"\n"):
-        raise UserError(f"{path}: bytes differ from what was written (bad disk or copy?); prepare or copy it again")
+    check_seal(path, report, always=True)
     info = describe(path)
     for name, split in info.splits.items():
         pixels = hashlib.sha256()

@@ -1,7 +1,6 @@
-"""Writing prepared files: streamed, atomic, sealed with a digest of the whole file.
+"""Writing prepared files: streamed, atomic, sealed with a digest of the whole file (`zoo.data.seals`).
 
-The first 512 bytes of a file (HDF5 leaves them to the user) hold a seal: our name and the sha256 of everything behind
-it. It is written last, so a file whose writer was killed has none and is refused; a flipped byte anywhere breaks it.
+The seal is written last, so a file whose writer was killed has none and is refused.
 """
 
 from __future__ import annotations
@@ -20,7 +19,8 @@ from typing import Any, Self
 import h5py
 import numpy as np
 
-from zoo.data.packed import FORMAT, SEAL_BYTES, SEAL_START, VERSION
+from zoo.data.packed import FORMAT, VERSION
+from zoo.data.seals import SEAL_BYTES, seal
 from zoo.errors import UserError
 from zoo.files import atomic_path, check_place, new_folder
 
@@ -163,15 +163,6 @@ def encode_png(image: np.ndarray) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(image[..., 0] if image.shape[2] == 1 else image).save(buffer, "PNG")
     return buffer.getvalue()
-
-
-def seal(path: Path) -> None:
-    """Put the digest of everything behind the seal into the seal."""
-    with open(path, "r+b") as file:
-        file.seek(SEAL_BYTES)
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-        file.seek(0)
-        file.write((SEAL_START + digest.encode()).ljust(SEAL_BYTES, b"\n"))
 
 
 @contextlib.contextmanager
