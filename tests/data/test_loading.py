@@ -168,15 +168,18 @@ def test_augmentation_rates_and_flags():
 
 
 def test_augmentations_do_what_their_names_say():
-    images = np.random.default_rng(0).integers(0, 256, (3, 8, 8, 3), dtype=np.uint8)
+    images = np.random.default_rng(0).integers(0, 256, (3, 3, 8, 8), dtype=np.uint8)  # (B, C, H, W)
     rows = np.arange(3)
     flips = np.array([True, False, True])
-    np.testing.assert_array_equal(apply(images, Request(rows, flips=flips))[0], images[0, :, ::-1])
-    turned = apply(images, Request(rows, turns=np.array([0, 1, 2])))
-    np.testing.assert_array_equal(turned[2], images[2, ::-1, ::-1])
-    np.testing.assert_array_equal(turned[1], np.rot90(images[1]))
-    swapped = apply(images, Request(rows, channels=np.array([[2, 1, 0]] * 3)))
-    np.testing.assert_array_equal(swapped, images[..., ::-1])
+    flipped = apply(images.copy(), Request(rows, flips=flips))
+    np.testing.assert_array_equal(flipped[0], images[0, :, :, ::-1])
+    np.testing.assert_array_equal(flipped[1], images[1])
+    turned = apply(images.copy(), Request(rows, turns=np.array([0, 1, 2])))
+    np.testing.assert_array_equal(turned[2], images[2, :, ::-1, ::-1])
+    np.testing.assert_array_equal(turned[1], np.rot90(images[1], axes=(1, 2)))
+    swapped = apply(images.copy(), Request(rows, channels=np.array([[2, 1, 0]] * 2 + [[1, 2, 0]])))
+    np.testing.assert_array_equal(swapped[:2], images[:2, ::-1])
+    np.testing.assert_array_equal(swapped[2], images[2, [1, 2, 0]])
 
 
 def test_flag_of_augmented_training_is_zero_in_evaluation():

@@ -57,11 +57,11 @@ class BatchReader(Dataset[Batch]):
             pixels = self.images.images(request.indices)  # (B, H, W, C)
         else:
             pixels = self.images.crops(request.indices, request.tops, request.lefts, self.size)
-        pixels = apply(pixels, request)
+        # (B, H, W, C) -> (B, C, H, W), a copy of our own
+        planes = apply(np.array(pixels.transpose(0, 3, 1, 2), order="C"), request)
         if self.pad:
-            pixels = np.pad(pixels, ((0, 0), (self.pad, self.pad), (self.pad, self.pad), (0, 0)))
-        batch = torch.from_numpy(np.ascontiguousarray(pixels.transpose(0, 3, 1, 2)))  # (B, C, H, W)
-        return batch, torch.from_numpy(self._labels(request))
+            planes = np.pad(planes, ((0, 0), (0, 0), (self.pad, self.pad), (self.pad, self.pad)))
+        return torch.from_numpy(planes), torch.from_numpy(self._labels(request))
 
     def _labels(self, request: Request) -> np.ndarray:
         if self.label_kind == "augmented":
@@ -71,17 +71,25 @@ class BatchReader(Dataset[Batch]):
         return self.images.labels(request.indices)
 
 
-def apply(pixels: np.ndarray, request: Request) -> np.ndarray:
-    """Flip, turn, reorder channels and binarise as the request says; (B, H, W, C) uint8 in and out."""
+def apply(planes: np.ndarray, request: Request) -> np.ndarray:
+    """Flip, turn, reorder channels and binarise as the request says; (B, C, H, W) uint8 in and out.
+
+    The array may be changed in place. Only the images concerned are touched, plane by plane, so augmented training
+    reads about as fast as plain training.
+    """
     if request.flips is not None:
-        pixels = np.where(request.flips[:, None, None, None], pixels[:, :, ::-1], pixels)
+        planes[request.flips] = planes[request.flips, :, :, ::-1]
     if request.turns is not None:
-        pixels = np.stack([np.rot90(image, turns) for image, turns in zip(pixels, request.turns, strict=True)])
+        for quarter in (1, 2, 3):
+            chosen = np.flatnonzero(request.turns == quarter)
+            planes[chosen] = np.rot90(planes[chosen], quarter, axes=(2, 3))
     if request.channels is not None:
-        pixels = np.take_along_axis(pixels, request.channels[:, None, None, :], axis=3)
+        chosen = np.flatnonzero((request.channels != np.arange(planes.shape[1])).any(axis=1))
+        planes[chosen] = planes[chosen[:, None], request.channels[chosen]]
     if request.noise_keys is not None:
-        pixels = np.stack([binarise(image, key) for image, key in zip(pixels, request.noise_keys, strict=True)])
-    return pixels
+        for image, key in zip(planes, request.noise_keys, strict=True):
+            image[:] = binarise(image.transpose(1, 2, 0), key).transpose(2, 0, 1)  # drawn in the order (H, W, C)
+    return planes
 
 
 def binarise(image: np.ndarray, key: np.uint64) -> np.ndarray:

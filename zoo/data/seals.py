@@ -1,9 +1,9 @@
 """Is a prepared file still what was written: its seal is compared when it is first opened, and that is remembered.
 
 The first 512 bytes of a file (HDF5 leaves them to the user) hold a seal: our name and the sha256 of all that follows.
-Comparing reads the whole file, so it is done once for a large file as it is on disk: device, inode, size and time of the
-last change are noted in `$ZOO_HOME/compared`, and a file that changed in any of them is read again. Small files are
-compared once in every process.
+Comparing reads the whole file, so it is done once for a large file as it is on disk: its device, inode, size and last
+change are noted in `$ZOO_HOME/compared`, and a file that changed in any of them is read again. Small files are compared
+once in every process.
 """
 
 from __future__ import annotations
