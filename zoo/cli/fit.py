@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from zoo.errors import UserError, closest
+from zoo.recipes.folder import SAVED
 
 RUNS = Path("runs")
 
@@ -13,6 +14,7 @@ def fit(
     config: list[str] = [],  # noqa: B006 (a default for the reader, never changed)
     run_dir: str | None = None,
     ckpt_path: str | None = None,
+    weights: list[str] = [],  # noqa: B006
     stage: str | None = None,
     given: list[str] = [],  # noqa: B006
 ) -> None:
@@ -24,6 +26,7 @@ def fit(
         config: configuration, a file or the name of a published one; several are merged from left to right.
         run_dir: folder of the run; default: runs/NAME of the last configuration.
         ckpt_path: checkpoint to continue from; `last` is the one in the run folder.
+        weights: CKPT starts a new run from its weights; PART=CKPT gives them to one submodule; may be repeated.
         stage: of a configuration with stages, run this one alone.
         given: NAME=CHECKPOINT takes a checkpoint in place of a stage; may be repeated.
     """
@@ -32,7 +35,6 @@ def fit(
 
     files = [find_configuration(name) for name in config]
     contents = [read_config(file) for file in files]
-    folder = Path(run_dir or setting(contents, "run_dir") or RUNS / (files[-1].stem if files else "unnamed"))
     staged = [number for number, content in enumerate(contents) if isinstance(content.get("stages"), list)]
     if len(staged) > 1:
         raise UserError(f"{files[staged[1]]}: only one configuration may have a list of stages")
@@ -45,7 +47,29 @@ def fit(
         raise UserError("--stage and --given: the configuration has no stages")
     from zoo.recipes.training import Plan, train
 
-    train(Plan(contents, options, folder, ckpt_path or setting(contents, "ckpt_path")))
+    folder = Path(run_dir) if run_dir else _folder(files, setting(contents, "run_dir"))
+    train(Plan(contents, options, folder, ckpt_path or setting(contents, "ckpt_path"), _weights(weights)))
+
+
+def _folder(files: list[Path], stated: str | None) -> Path:
+    """The run folder: where a saved configuration is, what the configuration states, or one of its name."""
+    if not files:
+        return RUNS / "unnamed"
+    if files[-1].name == SAVED and stated is not None:
+        return files[-1].parent
+    return Path(stated or RUNS / files[-1].stem)
+
+
+def _weights(words: list[str]) -> dict[str, str]:
+    """Parts of the network (empty: all of it) and the checkpoints whose weights they start from."""
+    from zoo.checkpoints import store
+
+    chosen = {}
+    for word in words:
+        part, _, source = word.rpartition("=") if not Path(word).exists() else ("", "", word)
+        path, _, inner = source.partition("::")
+        chosen[part] = f"{store.resolve(path)}::{inner}"
+    return chosen
 
 
 def _stages(

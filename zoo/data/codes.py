@@ -205,7 +205,7 @@ class CodeReader:
         if split not in info.counts:
             raise UserError(f"{info.path}: no split {split!r}; it holds {', '.join(info.counts)}")
         self.path, self.split, self.levels = info.path, split, info.levels[:levels]
-        self.count = info.counts[split]
+        self.count, self.digest = info.counts[split], info.key
         self._process: int | None = None
         self._group: Any = None
 

@@ -22,6 +22,11 @@ PlanT = TypeVar("PlanT", TrainingPlan, EvaluationPlan)
 class Reader(Protocol):
     """Reads the batch that a plan asks for; `BatchReader` reads images, `zoo.data.codes.CodeReader` codes."""
 
+    @property
+    def digest(self) -> str:
+        """Names what is read: equal digests, equal batches for equal requests."""
+        ...
+
     def __len__(self) -> int: ...
 
     def __getitems__(self, request: Request) -> Batch: ...
@@ -42,6 +47,11 @@ class BatchReader(Dataset[Batch]):
         self.size = size
         self.pad = pad
         self.label_kind = labels
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the pixels of the whole split."""
+        return self.images.info.sha256
 
     def __len__(self) -> int:
         return len(self.images)

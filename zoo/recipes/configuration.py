@@ -11,11 +11,7 @@ from zoo.checkpoints.configurations import find_configuration
 from zoo.errors import UserError
 
 Config = dict[str, Any]
-SAVED = "config.yaml"
-"""Name under which a run keeps its configuration."""
 _MOST_NODES = 100_000
-_PATHS = (("dataset",), ("init_args", "dataset"), ("path",), ("init_args", "path"))
-"""Keys below `data` that may name a file."""
 
 
 def read_config(name: Path | str) -> Config:
@@ -66,24 +62,3 @@ def setting(contents: list[Config], key: str) -> Any:
     """The value of a top-level key in the last configuration that states one, or None."""
     stated = [content[key] for content in contents if content.get(key) is not None]
     return stated[-1] if stated else None
-
-
-def with_absolute_paths(content: Config, base: Path | None = None) -> Config:
-    """A copy in which files of data are named from the root, so that it means the same in every working folder.
-
-    Args:
-        content: a configuration.
-        base: folder that relative names are looked up in (default: the working folder).
-    """
-    data = content.get("data")
-    if not isinstance(data, dict):
-        return content
-    data = json.loads(json.dumps(data, default=str))
-    for *parents, last in _PATHS:
-        node = data
-        for parent in parents:
-            node = node.get(parent) if isinstance(node, dict) else None
-        named = node.get(last) if isinstance(node, dict) else None
-        if isinstance(named, str) and ((base or Path()) / named).is_file():
-            node[last] = str(((base or Path()) / named).resolve())
-    return {**content, "data": data}

@@ -18,8 +18,10 @@ import zoo.models
 from zoo.data import ImageDataModule
 from zoo.errors import UserError
 from zoo.recipes.configuration import Config, as_words
+from zoo.recipes.continuing import Continuation
 from zoo.recipes.explain import explain, option_names
-from zoo.training.checkpointing import AtomicCheckpointIO, RunCheckpoint
+from zoo.recipes.saving import RunCheckpoint
+from zoo.training.checkpointing import AtomicCheckpointIO
 from zoo.training.module import LitLikelihood
 from zoo.training.progress import progress
 
@@ -62,6 +64,7 @@ class ZooCLI(LightningCLI):
         run_dir: folder of the run; None writes neither logs nor checkpoints.
         model_class: the LightningModule to configure.
         data_class: the LightningDataModule to configure; the base class lets the configuration name one.
+        first_step: step at which a run goes on; what an earlier sitting logged from there is dropped.
     """
 
     def __init__(
@@ -72,9 +75,12 @@ class ZooCLI(LightningCLI):
         run_dir: Path | None = None,
         model_class: type[pl.LightningModule] = LitLikelihood,
         data_class: type[pl.LightningDataModule] = ImageDataModule,
+        first_step: int | None = None,
     ) -> None:
         self.command = command
         self.run_dir = run_dir
+        self.first_step = first_step
+        self.saving: RunCheckpoint | None = None
         for name in zoo.models.__all__:
             getattr(zoo.models, name)  # short class names are found among the classes that have been imported
         super().__init__(
@@ -113,6 +119,16 @@ class ZooCLI(LightningCLI):
             help="Rows of the published tables this configuration reproduces; records carry them",
         )
         parser.add_argument("--checkpoint_every", type=int, default=1000, help="Steps between two writes of last.ckpt")
+        parser.add_argument("--keep_every", type=int, default=0, help="Steps between checkpoints that stay; 0: none")
+
+    @override
+    def before_instantiate_classes(self) -> None:
+        """Name files of data from the root, so that the saved configuration means the same in every folder."""
+        data = self.config.get("data")
+        for key in ("dataset", "path", "init_args.dataset", "init_args.path"):
+            named = data.get(key) if data is not None else None
+            if isinstance(named, str) and Path(named).is_file():
+                data[key] = str(Path(named).resolve())
 
     @override
     def instantiate_classes(self) -> None:
@@ -127,20 +143,30 @@ class ZooCLI(LightningCLI):
         """Trainer with our run folder, whole-or-nothing checkpoints and progress."""
         config = self._get(self.config_init, "trainer", default={})
         kwargs["plugins"] = [*_as_list(config.get("plugins")), AtomicCheckpointIO()]
+        loggers = config.get("logger")
         if self.run_dir is None or config.get("fast_dev_run"):
             kwargs["logger"] = False
-        elif config.get("logger") in (None, True):
-            kwargs["logger"] = TensorBoardLogger(self.run_dir, name="", version="", default_hp_metric=False)
+        elif loggers is not False:
+            others = [] if loggers in (None, True) else _as_list(loggers)
+            kwargs["logger"] = [*others, _tensorboard(self.run_dir, self.first_step)]
         callbacks = [progress()] if config.get("enable_progress_bar") is not False else []
-        if self.run_dir is not None and config.get("enable_checkpointing") is not False and self.command == "fit":
-            callbacks.append(RunCheckpoint(self.run_dir, self._get(self.config_init, "checkpoint_every")))
-        else:
+        keeps = self.command == "fit" and self.run_dir is not None and not config.get("fast_dev_run")
+        if keeps and config.get("enable_checkpointing") is not False:
+            every, keep = (self._get(self.config_init, key) for key in ("checkpoint_every", "keep_every"))
+            self.saving = RunCheckpoint(self.run_dir, every, keep)
+            callbacks += [Continuation(), self.saving]
+        elif not config.get("callbacks"):
             kwargs["enable_checkpointing"] = False
         kwargs["enable_model_summary"] = bool(config.get("enable_model_summary"))
         if config.get("enable_progress_bar") is None and not sys.stdout.isatty():
             kwargs["enable_progress_bar"] = False
         self.trainer_defaults["callbacks"] = callbacks
         return super().instantiate_trainer(**kwargs)
+
+
+def _tensorboard(folder: Path, first_step: int | None) -> TensorBoardLogger:
+    """Curves and images of a run, in its folder."""
+    return TensorBoardLogger(folder, name="", version="", default_hp_metric=False, purge_step=first_step)
 
 
 def _as_list(value: Any) -> list[Any]:

@@ -20,9 +20,10 @@ from zoo.checkpoints import store
 from zoo.errors import UserError, closest
 from zoo.files import atomic_path, sha256_file
 from zoo.recipes.configuration import Config
+from zoo.recipes.folder import EXPORT, LAST
 from zoo.recipes.language import Stage, changed, merged, options_for, part_of, references, replaced
 from zoo.recipes.processes import is_first_process
-from zoo.recipes.training import EXPORT, LAST, Plan, train
+from zoo.recipes.training import Plan, train
 
 DONE = "done.json"
 FAILED = "failed.json"

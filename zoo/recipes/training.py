@@ -7,9 +7,9 @@ from typing import Any
 
 from zoo.errors import UserError
 from zoo.recipes.configuration import Config
+from zoo.recipes.folder import EXPORT, LAST, SAVED, check_new, claimed, resume_file
+from zoo.recipes.processes import is_first_process
 
-LAST = "last.ckpt"
-EXPORT = "last.safetensors"
 DATA_SETTINGS = ("dataset", "crop", "labels", "binarize", "pad", "val_split", "test_split")
 """What evaluation needs to know of the data a model was trained on."""
 
@@ -34,47 +34,105 @@ class Plan:
 
 
 def train(plan: Plan) -> None:
-    """Train one model."""
+    """Train one model, in a folder that is tried and held before anything heavy begins.
+
+    Raises:
+        UserError: for anything in plan, data or folder that does not fit.
+        Stop: if a signal ended the training; its state is saved.
+    """
+    with claimed(plan.run_dir):
+        resume = resume_file(plan.resume, plan.run_dir) if plan.resume is not None else None
+        if plan.resume is None and is_first_process():
+            check_new(plan.run_dir)
+        _train(plan, resume)
+
+
+def _train(plan: Plan, resume: str | None) -> None:
     from zoo.recipes.lightning import ZooCLI, quiet
 
     quiet()
-    run_dir = plan.run_dir
-    resume = _resume_file(plan.resume, run_dir) if plan.resume is not None else None
     # The folder goes into the saved configuration, so that `--config RUN/config.yaml --ckpt_path last` continues.
-    contents = [*plan.contents, {"run_dir": str(run_dir), "ckpt_path": None}]
-    cli = ZooCLI(contents, plan.options, "fit", run_dir, module_class(plan.contents), data_class(plan.contents))
+    contents = [*plan.contents, {"run_dir": str(plan.run_dir.resolve()), "ckpt_path": None}]
+    classes = module_class(plan.contents), data_class(plan.contents)
+    cli = ZooCLI(contents, plan.options, "fit", plan.run_dir, *classes, first_step=_first_step(plan, resume))
+    check_images(cli.model, cli.datamodule)
     if plan.weights:
         from zoo.recipes.parts import StartFrom
 
         cli.trainer.callbacks.append(StartFrom(plan.weights))
+    if cli.saving is not None:
+        cli.saving.export = lambda path: export(cli, path)
     fresh = not cli.trainer.fast_dev_run
-    if fresh and resume is None and (run_dir / LAST).exists():
-        raise UserError(
-            f"{run_dir} holds a run already ({LAST}); continue it with --ckpt_path last, or choose another folder "
-            "with --run_dir"
-        )
-    if fresh:
-        (run_dir / EXPORT).unlink(missing_ok=True)  # it would be older than what this run writes
-        for unfinished in run_dir.glob(".last.*.part.*"):  # of a run that was killed while it wrote
+    if fresh and is_first_process():
+        (plan.run_dir / EXPORT).unlink(missing_ok=True)  # it would be older than what this run writes
+        for unfinished in plan.run_dir.glob(".*.part.*"):  # of a run that was killed while it wrote
             unfinished.unlink(missing_ok=True)
     if cli.trainer.is_global_zero:
         network = getattr(cli.model, "network", cli.model)
         size = sum(parameter.numel() for parameter in network.parameters())
-        print(f"{type(network).__name__}: {size:,} parameters; run folder {run_dir}")
-    cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=resume)
+        print(f"{type(network).__name__}: {size:,} parameters; run folder {plan.run_dir}", flush=True)
+    _fit(cli, resume, plan.run_dir)
     if fresh and cli.trainer.is_global_zero:
-        export(cli, run_dir)
+        _report(export(cli, plan.run_dir / EXPORT), plan.run_dir, cli.trainer.global_step)
 
 
-def _resume_file(wanted: str, run_dir: Path) -> str | None:
-    if wanted != "last":
-        if not Path(wanted).is_file():
-            raise UserError(f"{wanted}: no such checkpoint; give a file, or `last` to continue the run in {run_dir}")
-        return wanted
-    if (run_dir / LAST).is_file():
-        return str(run_dir / LAST)
-    print(f"{run_dir / LAST} is not there yet: starting from the beginning")
-    return None
+def _fit(cli: Any, resume: str | None, run_dir: Path) -> None:
+    """Run the trainer; mistakes that Lightning finds only now are the user's, too."""
+    from lightning.pytorch.utilities.exceptions import MisconfigurationException
+
+    from zoo.recipes.signals import Stop
+
+    try:
+        cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=resume)
+    except Stop as stop:
+        if cli.trainer.is_global_zero:
+            again = f"zoo fit --config {run_dir / SAVED} --ckpt_path last"
+            saved = (run_dir / LAST).is_file()
+            print(f"stopped by {stop} at step {cli.trainer.global_step}", end="; " if saved else "\n")
+            print(f"{run_dir / LAST} is saved, continue with: {again}" if saved else "", flush=True)
+        raise
+    except (MisconfigurationException, RuntimeError) as error:
+        text = " ".join(str(error).split())
+        if isinstance(error, MisconfigurationException) or "conditioned on metric" in text:
+            raise UserError(f"the trainer cannot do what the configuration asks for: {text}") from error
+        raise
+
+
+def _first_step(plan: Plan, resume: str | None) -> int | None:
+    """The step at which logging goes on: 0 if a run begins again, None if nothing was logged before."""
+    if resume is None:
+        return 0 if plan.resume is not None else None
+    import torch
+
+    try:
+        return int(torch.load(resume, mmap=True, weights_only=True, map_location="cpu")["global_step"])
+    except Exception:  # whatever is wrong with the file is said where it is read in earnest
+        return None
+
+
+def check_images(module: Any, data: Any) -> None:
+    """Refuse data whose images are not of the network's size, before anything is trained.
+
+    Raises:
+        UserError: naming both sizes.
+    """
+    wanted = getattr(getattr(module, "network", None), "image_shape", None)
+    found = getattr(data, "image_shape", None)
+    if wanted is None or found is None or tuple(wanted) == tuple(found):
+        return
+    raise UserError(
+        f"data.dataset={data.dataset}: images are {tuple(found)} (channels, height, width), the network takes "
+        f"{tuple(wanted)}; choose another --data.dataset, --data.crop or --data.pad"
+    )
+
+
+def _report(path: Path | None, run_dir: Path, steps: int) -> None:
+    """What was written, and what one does with it."""
+    if path is None:
+        print(f"{run_dir / LAST}: the trained model; only classes of the zoo are exported as {EXPORT}")
+        return
+    print(f"{path}: averaged weights after {steps} steps; {run_dir / LAST} continues the run")
+    print(f"next: zoo test {run_dir}; zoo sample {run_dir}; tensorboard --logdir {run_dir}")
 
 
 def module_class(contents: Sequence[Config]) -> Any:
@@ -100,25 +158,26 @@ def _names_a_class(contents: Sequence[Config], key: str) -> bool:
     return any(isinstance(value, dict) and "class_path" in value for value in named)
 
 
-def export(cli: Any, run_dir: Path) -> None:
-    """Write the averaged weights with their description, readable by every command."""
+def export(cli: Any, path: Path) -> Path | None:
+    """Write the averaged weights with their description, readable by every command; None for foreign classes."""
     from zoo.checkpoints import store
+    from zoo.recipes.continuing import Continuation
 
-    if not hasattr(cli.model, "network"):
-        return
-    spec = dict(cli.model.hparams)["network"]
-    if not str(spec["class_path"]).startswith("zoo."):
-        print(f"{run_dir / LAST}: the trained model; only classes of the zoo are exported as {EXPORT}")
-        return
-    trainer = cli.trainer
+    spec = dict(cli.model.hparams).get("network")
+    if spec is None or not str(spec["class_path"]).startswith("zoo."):
+        return None
+    trainer, data = cli.trainer, cli.datamodule
     meta = {
-        "run": run_dir.name,
+        "run": path.resolve().parent.name,
         "steps": trainer.global_step,
         "epochs": trainer.current_epoch,
-        "data": {name: getattr(cli.datamodule, name) for name in DATA_SETTINGS if hasattr(cli.datamodule, name)},
-        "augmented": any(getattr(cli.datamodule, name, False) for name in ("rotate", "swap_channels")),
+        "data": {name: getattr(data, name) for name in DATA_SETTINGS if hasattr(data, name)},
+        "augmented": any(getattr(data, name, False) for name in ("rotate", "swap_channels")),
         "skipped_updates": getattr(cli.model, "skipped_total", 0),
     }
-    meta |= {name: float(v) for name, v in trainer.callback_metrics.items() if name.startswith("val/bits_per")}
-    path = store.save(run_dir / EXPORT, spec, cli.model.network, meta)
-    print(f"{path}: averaged weights after {trainer.global_step} steps")
+    found = {name: float(value) for name, value in trainer.callback_metrics.items()}
+    for callback in trainer.callbacks:
+        if isinstance(callback, Continuation):
+            found = {**callback.validation, **found}  # of an earlier sitting, if this one has not validated
+    meta |= {name: value for name, value in found.items() if name.startswith("val/bits_per")}
+    return store.save(path, spec, cli.model.network, meta)
