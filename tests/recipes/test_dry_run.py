@@ -13,10 +13,13 @@ from zoo.cli.main import main
 from zoo.recipes.configuration import read_config
 from zoo.recipes.dry_run import shrunk_config, shrunk_network
 
-LARGE = 3_000_000
+LARGE = 20_000_000
+ONE_A_FAMILY = ("vdvae_imagenet64", "efficient_vdvae_cifar10_c1", "vdm_cifar10", "pixelsnail_cifar10")
 
 
-@pytest.mark.parametrize("name", configuration_names())
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=() if n in ONE_A_FAMILY else pytest.mark.slow) for n in configuration_names()]
+)
 def test_every_configuration_shrinks_to_something_that_builds(name, tmp_path):
     _, facts = shrunk_config(read_config(name), tmp_path, ["--data.dataset=photos"])
     for fact in facts:
