@@ -104,7 +104,8 @@ class _Axes:
         self.y_ticks = nice_ticks(min(ys), max(ys))
         self.legend = plot.size[0] >= 560 and len(plot.curves) > 1
         self.left, self.top = 62, 46
-        self.right = plot.size[0] - (210 if self.legend else 20)
+        longest = max((len(curve.label) for curve in plot.curves), default=0)
+        self.right = plot.size[0] - (min(60 + 7 * longest, plot.size[0] // 2) if self.legend else 20)
         self.bottom = plot.size[1] - 52
 
     def x(self, value: float) -> float:

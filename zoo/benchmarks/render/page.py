@@ -34,7 +34,7 @@ class _Records:
 def page(tables: Sequence[Table]) -> str:
     """The page as text, ending in a line break; it needs no other file."""
     records = _Records()
-    articles = [_article(table, records) for table in tables]
+    articles = [_article(table, records, alone=len(tables) == 1) for table in tables]
     title = tables[0].title if len(tables) == 1 else TITLE
     values = {
         "title": _text(title),
@@ -110,9 +110,9 @@ def _choice(name: str, label: str, options: Sequence[str], words: Mapping[str, s
     return f'<label>{label} <select name="{name}"><option value="">all</option>{entries}</select></label>'
 
 
-def _article(table: Table, records: _Records) -> str:
+def _article(table: Table, records: _Records, alone: bool) -> str:
     """A table with its heading, plots, sections and marks."""
-    parts = [f'<article id="{_text(table.name)}">', f"<h2>{_text(table.title)}</h2>"]
+    parts = [f'<article id="{_text(table.name)}">', *[f"<h2>{_text(table.title)}</h2>"] * (not alone)]
     parts += [f"<p>{_text(line)}</p>" for line in table.intro]
     if table.empty and table.expects:
         parts.append(f'<p class="note">Nothing to show: {_text(table.expects)}</p>')

@@ -29,6 +29,7 @@ TABLES: dict[str, TableInfo] = {
     for name, summary in {
         "nll": "published and measured bits/dim (MNIST: nats), 5 and 8 bits: the leaderboard",
         "demo": "shipped models and classical codecs on the bundled photographs",
+        "tradeoffs": "bits/dim against parameters, FLOPs and sampling time; rate and distortion; 5 and 8 bits",
         "child2020": "VDVAE's results and its released weights",
         "hazami2022": "Efficient-VDVAE's tables 1 to 9, with the matrix of models and data sets",
         "kingma2021": "VDM's likelihoods, steps, noise schedules, FID",
@@ -36,6 +37,7 @@ TABLES: dict[str, TableInfo] = {
         "luhman2023": "the latent VAE's tables 1 to 4",
         "disputes": "where published sources disagree",
         "compute": "parameters, FLOPs and activation bytes of every config",
+        "layers": "bits/dim by number of stochastic layers",
         "lossless": "estimated and coded bits/dim beside classical codecs",
         "codes": "priors over codes: nats per code, never in a bits/dim column",
         "depth": "one model and data set at 1 to 8 bits",

@@ -204,15 +204,15 @@ def _section(heading: Heading, rows: list[Row], references: References) -> Secti
     depths = [column for column in COLUMNS if column in used]
     rows = sorted(rows, key=lambda row: (*(_rank(row.value(column)) for column in depths), row.label))
     grid: list[tuple[Column, list[Cell]]] = [(Column("model", numeric=False), [word(row.label) for row in rows])]
-    for name, cells in _about(heading, rows, references):
-        if any(cell.text for cell in cells):
-            grid.append((Column(name, numeric=name in ("year", "parameters", "evaluations")), cells))
     for depth in depths:
         grid += _depth(depth, rows, references)
     if any(row.experiment for row in rows):
         grid.append((Column("experiment", numeric=False), [word(row.experiment) for row in rows]))
     if any(row.published for row in rows):
         grid.append((Column("published in", numeric=False), [source_of(row.references(), references) for row in rows]))
+    for name, cells in _about(heading, rows, references):
+        if any(cell.text for cell in cells):
+            grid.append((Column(name, numeric=name in ("year", "parameters", "evaluations")), cells))
     title = f"{heading.dataset} {heading.resolution}x{heading.resolution}"
     return Section(
         f"{title}, {heading.variant}" if heading.variant else title,
@@ -257,10 +257,10 @@ def _about(heading: Heading, rows: Sequence[Row], references: References) -> lis
     ]
     images = references.variants[heading.variant].images if heading.variant in references.variants else ""
     return [
-        ("year", [Cell(str(m.year), m.year) if m else Cell("") for m in known]),
-        ("type", [word(m.type) if m else Cell("") for m in known]),
         ("parameters", [_parameters(row, references) for row in rows]),
         ("evaluations", [_evaluations(m.evaluations if m else "", heading.resolution) for m in known]),
+        ("year", [Cell(str(m.year), m.year) if m else Cell("") for m in known]),
+        ("type", [word(m.type) if m else Cell("") for m in known]),
         ("images", [word(images) for _ in rows]),
         ("augmented", [word("yes" if a else "") for a in augmented]),
     ]
