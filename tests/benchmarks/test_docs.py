@@ -1,6 +1,9 @@
 """The pages say what the code does: their examples run, their links lead somewhere."""
 
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -32,6 +35,33 @@ def test_the_model_of_the_guide_prices_trains_samples_and_codes():
     assert found.report.net == pytest.approx(found.report.bound, rel=0.02)
 
 
+def zoo(folder, *arguments):
+    """A command in a folder of its own, whose modules can be imported."""
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(folder), str(ROOT)])}
+    command = [sys.executable, "-m", "zoo", *arguments]
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_the_table_of_the_guide_prints_what_the_guide_shows(tmp_path):
+    page = ROOT / "docs" / "adding-a-table.md"
+    (code,), (shown,), (points,) = (blocks(page, language) for language in ("python", "console", "toml"))
+    name = re.search(r"`(\w+\.py)`", page.read_text())[1]
+    (tmp_path / name).write_text(code)
+    command, expected = shown.split("\n", 1)
+    assert zoo(tmp_path, *command.removeprefix("$ zoo ").split()).strip() == expected.strip()
+    zoo(tmp_path, "bench", "--plugins", "by_year", "--table", "by_year", "--augmented", "--output", "by_year.html")
+    assert "arxiv.org" in (tmp_path / "by_year.html").read_text()
+
+    installed = tmp_path / "by_year-1.0.dist-info"  # as pip leaves it of a package with these entry points
+    installed.mkdir()
+    (installed / "METADATA").write_text("Metadata-Version: 2.1\nName: by-year\nVersion: 1.0\n")
+    (installed / "entry_points.txt").write_text("[zoo.tables]\n" + points.split("\n", 1)[1].replace('"', ""))
+    assert "PixelSNAIL" in zoo(tmp_path, "bench", "--table", "by_year")
+    assert "by_year" in zoo(tmp_path, "bench", "--help")
+
+
 @pytest.mark.parametrize("page", PAGES, ids=[str(page.relative_to(ROOT)) for page in PAGES])
 def test_links_between_pages_lead_somewhere(page):
     for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text()):
@@ -47,7 +77,8 @@ def test_commands_and_tables_that_pages_show_exist(page):
     text = page.read_text()
     for command in re.findall(r"^(?:\$ )?zoo ([a-z]+[^\n]*)", "\n".join(blocks(page, "")), re.MULTILINE):
         assert find(command.split())
+    own = set(re.findall(r'TABLES\["([a-z_]+)"\]', text))
     for table in re.findall(r"--table ([a-z_]+)", text):
-        assert table in TABLES
+        assert table in {*TABLES, *own, "all"}
     for config in re.findall(r"configs/[a-z0-9_/]+\.yaml", text):
         assert (ROOT / config).exists() or "small_vae" in config, config

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import re
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from typing import Any
@@ -60,6 +61,11 @@ def _text(words: object) -> str:
     return html.escape(str(words))
 
 
+def _prose(words: str) -> str:
+    """A sentence; what stands between backticks is code."""
+    return re.sub(r"`([^`]+)`", r"<code>\1</code>", _text(words))
+
+
 def _provenance(records: Any) -> str:
     """Version of the package, how many records, when and on what they were measured."""
     from importlib.metadata import PackageNotFoundError, version
@@ -113,14 +119,14 @@ def _choice(name: str, label: str, options: Sequence[str], words: Mapping[str, s
 def _article(table: Table, records: _Records, alone: bool) -> str:
     """A table with its heading, plots, sections and marks."""
     parts = [f'<article id="{_text(table.name)}">', *[f"<h2>{_text(table.title)}</h2>"] * (not alone)]
-    parts += [f"<p>{_text(line)}</p>" for line in table.intro]
+    parts += [f"<p>{_prose(line)}</p>" for line in table.intro]
     if table.empty and table.expects:
-        parts.append(f'<p class="note">Nothing to show: {_text(table.expects)}</p>')
+        parts.append(f'<p class="note">Nothing to show: {_prose(table.expects)}</p>')
     parts.append(_plots(table.plots))
     parts += [_section(section, table.marks, records) for section in table.sections]
-    marks = "".join(f"<dt>{_text(mark)}</dt><dd>{_text(said)}</dd>" for mark, said in table.used_marks().items())
+    marks = "".join(f"<dt>{_text(mark)}</dt><dd>{_prose(said)}</dd>" for mark, said in table.used_marks().items())
     parts += [f"<dl>{marks}</dl>"] * bool(marks)
-    parts += [f'<p class="note">{_text(note)}</p>' for note in table.notes]
+    parts += [f'<p class="note">{_prose(note)}</p>' for note in table.notes]
     return "\n".join(filter(None, [*parts, "</article>"]))
 
 
@@ -133,7 +139,7 @@ def _section(section: Section, marks: Mapping[str, str], records: _Records) -> s
     """A heading with its rows."""
     parts = [f'<section data-dataset="{_text(section.dataset)}" data-variant="{_text(section.variant)}">']
     parts.append(f"<h3>{_text(section.title)}</h3>")
-    parts += [f'<p class="note">{_text(section.note)}</p>'] * bool(section.note)
+    parts += [f'<p class="note">{_prose(section.note)}</p>'] * bool(section.note)
     parts.append('<div class="wide"><table><thead><tr>')
     for column in section.columns:
         button = f'<button type="button">{_text(column.name)}</button>'

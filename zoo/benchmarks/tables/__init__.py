@@ -6,10 +6,10 @@ makes flags of the function's other, typed arguments and takes their help from i
 """
 
 import importlib
-import importlib.metadata
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from zoo import plugins
 from zoo.benchmarks.records import Line
 from zoo.benchmarks.records.references import References
 from zoo.benchmarks.render import Table
@@ -50,15 +50,14 @@ TABLES: dict[str, TableInfo] = {
         "stability": "skipped updates with and without gradient smoothing",
     }.items()
 }
-"""Tables of this package by name; those of others are found by the entry points of `zoo.tables`."""
+"""Tables by name; plugins add theirs, or offer them as entry points of `zoo.tables`."""
 
 
 def known() -> dict[str, TableInfo]:
-    """Every table: this package's and those that installed packages offer under the entry points `zoo.tables`."""
-    found = dict(TABLES)
-    for point in importlib.metadata.entry_points(group="zoo.tables"):
-        found.setdefault(point.name, TableInfo(point.value, f"of {point.dist.name if point.dist else 'a plugin'}"))
-    return found
+    """Every table: this package's, those of trusted modules, and those of installed packages (see `zoo.plugins`)."""
+    plugins.import_all()
+    offered = plugins.modules(plugins.TABLES)
+    return {name: TableInfo(module, f"of {module}") for name, module in offered.items()} | TABLES
 
 
 def find(name: str) -> Callable[..., Table]:
