@@ -94,9 +94,12 @@ class LikelihoodModel(nn.Module, ABC):
     def sample(self, n: int, temperature: float = 1.0, label: Tensor | None = None) -> Tensor:
         """Draw `n` images, (n, C, H, W) uint8."""
 
-    def example(self, n: int = 1) -> Tensor:
-        """A batch as `terms` takes it, all zeros: (n, C, H, W) uint8."""
-        return torch.zeros(n, *self.image_shape, dtype=torch.uint8)
+    def example(self, n: int = 1, generator: torch.Generator | None = None) -> Tensor:
+        """A batch as `terms` takes it, (n, C, H, W) uint8: random, or all zeros without a generator."""
+        shape = (n, *self.image_shape)
+        if generator is None:
+            return torch.zeros(shape, dtype=torch.uint8)
+        return torch.randint(256, shape, dtype=torch.uint8, generator=generator)
 
     def estimators(self) -> Mapping[str, str]:
         """Names that `terms_with` takes -> what each number is; empty if there is only `terms`."""

@@ -157,6 +157,7 @@ class CodePrior(LikelihoodModel):
             raise UserError(f"grids ({len(grids)}) and codes ({len(codes)}) must name the same levels")
         config = SnailConfig.of(trunk)
         self.grids = [(int(h), int(w)) for h, w in grids]
+        self.codes = list(codes)
         self.grid, self.num_codes, self.classes, self.name = self.grids[-1], codes[-1], classes, name
         self.image_shape = (1, *self.grid)
         self.code_grids = {name: self.grid}
@@ -194,9 +195,12 @@ class CodePrior(LikelihoodModel):
         """
         return AutoregressiveCodes(self, n, upper, label)
 
-    def example(self, n: int = 1) -> Tensor:
-        """Flat codes of all grids, all zeros: (n, number of codes) int64."""
-        return torch.zeros(n, sum(h * w for h, w in self.grids), dtype=torch.int64)
+    def example(self, n: int = 1, generator: torch.Generator | None = None) -> Tensor:
+        """Flat codes of all grids, (n, number of codes) int64: random, or all zeros without a generator."""
+        if generator is None:
+            return torch.zeros(n, sum(h * w for h, w in self.grids), dtype=torch.int64)
+        sizes = zip(self.grids, self.codes, strict=True)
+        return torch.cat([torch.randint(k, (n, h * w), generator=generator) for (h, w), k in sizes], dim=1)
 
     def split(self, x: Tensor) -> list[Tensor]:
         """Grids (B, h, w), top first, of flat codes (B, n); what lies below this level is ignored."""

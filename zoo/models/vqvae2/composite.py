@@ -22,6 +22,7 @@ from zoo.likelihood import (
     Objective,
     PointMass,
     from_levels,
+    to_levels,
 )
 from zoo.models.pixelsnail import AutoregressiveCodes, AutoregressivePixels, CausalPixels, CodePrior, SnailConfig
 from zoo.models.vqvae2.autoencoder import Decoder, QuantisedAutoencoder, Residual, to_pixels
@@ -218,7 +219,8 @@ class VQVAE2(AncestralModel):
         codes = self.draw_codes(policy, n=n, label=label)
         if self.output == "sample":
             return from_levels(self.pixels(codes).sample(), self.bits)
-        return to_pixels(self.autoencoder.decode(self.autoencoder.lookup(codes)))
+        drawn = to_pixels(self.autoencoder.decode(self.autoencoder.lookup(codes)))
+        return from_levels(to_levels(drawn, self.bits), self.bits)  # no deeper than what is priced
 
     @torch.no_grad()
     def reconstruct(self, x: Tensor, levels: int | None = None) -> Tensor:
