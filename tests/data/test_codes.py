@@ -57,7 +57,40 @@ def test_interrupted_writer_goes_on_and_another_key_starts_anew(tmp_path: Path) 
     other = writer(tmp_path / "other.h5")
     other.append("train", *batch(0))
     other.close()
-    assert writer(tmp_path / "other.h5", key="new").done("train") == 0
+    other = writer(tmp_path / "other.h5", key="new")
+    assert other.done("train") == 0
+    other.close()
+
+
+@pytest.mark.parametrize("left", [0, 1, 40, 130, 131, 300, 700, 5000])
+def test_a_journal_cut_or_damaged_anywhere_is_continued_behind_its_last_whole_batch(left: int, tmp_path: Path) -> None:
+    path = tmp_path / "codes.h5"
+    for damage in ("cut", "changed"):
+        file = writer(path)
+        for seed in range(3):
+            file.append("train", *batch(seed))
+        file.close()
+        content = file.journal.read_bytes()
+        changed = content[:left] + bytes([content[left] ^ 1]) + content[left + 1 :] if left < len(content) else content
+        file.journal.write_bytes(content[:left] if damage == "cut" else changed)
+        again = writer(path)
+        assert again.done("train") in (0, 5, 10, 15)
+        for seed in range(again.done("train") // 5, 3):
+            again.append("train", *batch(seed))
+        codes, labels = CodeReader(describe_codes(again.finish(), verify=True), "train").__getitems__(
+            Request(np.arange(15))
+        )
+        assert labels.tolist() == [*range(5), *range(10, 15), *range(20, 25)]
+        assert torch.equal(codes[:, :6], torch.cat([batch(seed)[0][0].flatten(1) for seed in range(3)]))
+        assert [found.name for found in tmp_path.iterdir()] == ["codes.h5"]
+        path.unlink()
+
+
+def test_two_extractions_of_one_file_exclude_each_other(tmp_path: Path) -> None:
+    file = writer(tmp_path / "codes.h5")
+    with pytest.raises(UserError, match="another process"):
+        writer(tmp_path / "codes.h5")
+    file.close()
 
 
 @pytest.mark.parametrize("damage", ["changed", "cut", "unfinished", "foreign"])

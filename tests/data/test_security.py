@@ -1,12 +1,16 @@
 """Hostile sources."""
 
+import gzip
 import io
 import os
 import pickle
 import struct
+import subprocess
+import sys
 import tarfile
 import zipfile
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -142,3 +146,104 @@ def test_zip_with_encrypted_member(tmp_path):
     assert zipfile.ZipFile(io.BytesIO(content)).infolist()[0].flag_bits & 1
     with pytest.raises(UserError, match=r"x\.png"):
         prepare(Preparation("folder", path, tmp_path / "x.h5"))
+
+
+def peak_and_seconds(code, *arguments):
+    """What a fresh process that runs this code prints, its peak memory in MB beyond the imports, and its seconds."""
+    prelude = """
+import resource, sys, time
+from pathlib import Path
+import zoo.data.readers.faces, zoo.data.readers.folder, zoo.data.readers.mnist
+from zoo.data.prepare import Preparation, prepare
+from zoo.data.unpickling import load_batch
+from zoo.errors import UserError
+
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+
+def tried(act):
+    try:
+        act()
+        print("taken")
+    except UserError as error:
+        print(error)
+
+before, start = peak(), time.time()
+"""
+    ending = "\nprint(peak() - before, time.time() - start)\n"
+    done = subprocess.run(
+        [sys.executable, "-c", prelude + code + ending, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=Path(__file__).parents[2],
+    )
+    *said, figures = done.stdout.splitlines()
+    return said, *map(float, figures.split())
+
+
+def bombs(folder):
+    """Small files that claim or unfold to gigabytes, with the data set whose reader takes them."""
+    zeros = gzip.compress(bytes(64 << 20), 9)
+    sizes = struct.pack(">HBBIII", 0, 8, 3, 1, 60_000, 60_000)
+    (folder / "idx").mkdir()
+    (folder / "idx" / "t10k-images-idx3-ubyte.gz").write_bytes(gzip.compress(sizes) + zeros)
+    yield "mnist", folder / "idx"
+    header = b"\x93NUMPY\x02\x00" + struct.pack("<I", 0xFFFFFFF0)
+    with zipfile.ZipFile(folder / "x.npz", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("images.npy", header + b" " * (64 << 20))
+    yield "folder", folder / "x.npz"
+    shape = b"{'descr': '|u1', 'fortran_order': False, 'shape': (1, 100000, 100000, 3), }".ljust(117) + b"\n"
+    (folder / "claims.npy").write_bytes(b"\x93NUMPY\x01\x00" + struct.pack("<H", len(shape)) + shape)
+    yield "folder", folder / "claims.npy"
+    (folder / "train_records").mkdir()
+    message = formats._field(1, formats._field(1, b"\x80" * (1 << 20)))
+    (folder / "train_records" / "a.tfrecords").write_bytes(formats.tfrecord([message]))
+    yield "celebahq256", folder / "train_records"
+    (folder / "long").mkdir()
+    length = struct.pack("<Q", 1 << 62)
+    (folder / "long" / "a.tfrecords").write_bytes(length + formats._masked(length) + bytes(100))
+    yield "celebahq256", folder / "long"
+    with tarfile.open(folder / "pax.tar.gz", "w:gz", format=tarfile.GNU_FORMAT) as tar:
+        info = tarfile.TarInfo("x")
+        info.type, info.size = tarfile.GNUTYPE_LONGNAME, 600 << 20
+        tar.addfile(info, io.BytesIO(bytes(600 << 20)))
+    yield "folder", folder / "pax.tar.gz"
+
+
+def test_bombs_cost_neither_memory_nor_time(tmp_path):
+    cases = list(bombs(tmp_path))
+    code = "for name, source in zip(sys.argv[1::2], sys.argv[2::2]):\n"
+    code += "    tried(lambda: prepare(Preparation(name, Path(source), Path('x.h5'), rule=None, verify=False)))"
+    said, megabytes, seconds = peak_and_seconds(code, *(word for case in cases for word in case))
+    assert len(said) == len(cases)
+    assert "taken" not in said
+    assert all(str(source) in line for line, (_, source) in zip(said, cases, strict=True)), said
+    assert megabytes < 400
+    assert seconds < 60
+
+
+PICKLE_BOMBS = {
+    "memo": b"\x80\x02K\x01r\xff\xff\xff\x7f.",
+    "bytearray": b"\x80\x05\x96" + struct.pack("<Q", 4 << 30) + b".",
+    "bytes": b"\x80\x03B\xff\xff\xff\x7f.",
+    "bytes8": b"\x80\x04\x8e" + struct.pack("<Q", 1 << 40) + b".",
+    "unicode": b"\x80\x02X\xff\xff\xff\x7f.",
+    "frame": b"\x80\x04\x95" + struct.pack("<Q", 1 << 60) + b".",
+    "array": b"\x80\x02cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\n"
+    b"\x8a\x05\x00\x00\x00\x00\x10\x85U\x01b\x87R.",
+    "number": b"\x80\x02\x8b\xff\xff\xff\x7f.",
+    "extension": b"\x80\x02\x82\x01.",
+    "persistent": b"\x80\x02K\x01Q.",
+}
+
+
+def test_pickles_that_claim_gigabytes(tmp_path):
+    for name, content in PICKLE_BOMBS.items():
+        (tmp_path / name).write_bytes(content)
+    code = "for path in sys.argv[1:]:\n    tried(lambda: load_batch(Path(path).read_bytes(), path))"
+    said, megabytes, seconds = peak_and_seconds(code, *(tmp_path / name for name in PICKLE_BOMBS))
+    assert len(said) == len(PICKLE_BOMBS)
+    assert "taken" not in said
+    assert megabytes < 100
+    assert seconds < 20

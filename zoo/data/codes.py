@@ -9,16 +9,20 @@ Layout (HDF5, format version 1; `L` levels, top first):
     attributes                format, format_version, key (what the codes were made from), levels, grids, num_codes,
                               settings (JSON), complete
 
-A file under construction has another name and `complete` = 0. Whatever the codes depend on is in the key, and the key
-is in the file name, so codes of other weights, data or settings are never taken.
+While codes are made they go to a journal beside the file, which only grows: a line with the key, then batches, each
+with its checksum. Whatever the codes depend on is in the key, and the key is in the file name, so codes of other
+weights, data or settings are never taken.
 """
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping
+import struct
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,11 +35,15 @@ from torch import Tensor
 
 from zoo.data.loading import Batch, BatchLoader
 from zoo.data.plans import EvaluationPlan, Request, TrainingPlan, Window
-from zoo.errors import UserError
+from zoo.errors import UserError, reading
+from zoo.files import atomic_path, writing
 
 FORMAT = "zoo-codes"
 VERSION = 1
+SPLITS = ("train", "val", "test")
 _CHUNK = 64  # images per chunk and per hashed piece
+_RECORD = struct.Struct("<BII")  # of the journal: split, images, CRC-32 of both and of what follows
+_MOST_IMAGES = 1 << 20  # in one batch of the journal
 
 
 @dataclass(frozen=True)
@@ -59,6 +67,9 @@ def code_key(settings: Mapping[str, Any]) -> str:
 class CodeWriter:
     """Writes a file of codes split by split, resumably.
 
+    Batches go to a journal that is only ever appended to, each with a checksum, so a killed extraction goes on behind
+    its last whole batch. `finish` makes the HDF5 file of it.
+
     Args:
         path: final name; the file takes it in `finish`.
         key: digest of what the codes are made from.
@@ -66,6 +77,9 @@ class CodeWriter:
         grids: (h, w) of each.
         num_codes: codebook sizes.
         settings: noted in the file.
+
+    Raises:
+        UserError: another process writes the same file, or the place cannot be written.
     """
 
     def __init__(
@@ -78,67 +92,97 @@ class CodeWriter:
         settings: Mapping[str, Any],
     ) -> None:
         self.path, self.levels, self.grids = Path(path), levels, grids
-        self.partial = self.path.with_suffix(".partial.h5")
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = self._reopen(key)
-        if self._file is None:
-            self._file = h5py.File(self.partial, "w")
-            described = {"format": FORMAT, "format_version": VERSION, "key": key, "complete": 0}
-            described |= {"levels": json.dumps(levels), "grids": json.dumps(grids), "num_codes": json.dumps(num_codes)}
-            self._file.attrs.update(described | {"settings": json.dumps(dict(settings), sort_keys=True)})
+        self.journal = self.path.with_suffix(".journal")
+        self._counts: dict[str, int] = {}
+        described = {"format": FORMAT, "format_version": VERSION, "key": key, "complete": 1}
+        described |= {"levels": json.dumps(levels), "grids": json.dumps(grids), "num_codes": json.dumps(num_codes)}
+        self._attributes = described | {"settings": json.dumps(dict(settings), sort_keys=True)}
+        with writing(self.journal):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = open(self.journal, "a+b")  # noqa: SIM115 - open until `finish` or `close`
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            self._file.close()
+            raise UserError(f"{self.path}: another process is extracting these codes; wait for it") from error
+        self._continue((json.dumps({"journal": 1, "key": key, "grids": grids}) + "\n").encode())
+
+    def _continue(self, head: bytes) -> None:
+        """Count the whole batches of an earlier attempt and cut away what follows; another's journal is emptied."""
+        self._file.seek(0)
+        end = len(head) if self._file.read(len(head)) == head else 0
+        for split, count, payload in self._batches() if end else ():
+            self._counts[split] = self._counts.get(split, 0) + count
+            end += _RECORD.size + len(payload)
+        self._file.truncate(end)
+        if not end:
+            self._file.write(head)
             self._file.flush()
 
-    def _reopen(self, key: str) -> h5py.File | None:
-        """The file an interrupted extraction left, if it is readable and of the same key."""
-        if not self.partial.is_file():
-            return None
-        try:
-            file = h5py.File(self.partial, "r+")
-            if file.attrs.get("key") == key:
-                return file
-            file.close()
-        except OSError:  # killed in the middle of a write
-            pass
-        self.partial.unlink()
-        return None
+    def _batches(self) -> Iterator[tuple[str, int, bytes]]:
+        """(split, images, codes and labels) of the whole batches from here on."""
+        while len(head := self._file.read(_RECORD.size)) == _RECORD.size:
+            split, count, checksum = _RECORD.unpack(head)
+            if split >= len(SPLITS) or count > _MOST_IMAGES:
+                return
+            payload = self._file.read(count * self._bytes)
+            if len(payload) < count * self._bytes or zlib.crc32(head[:-4] + payload) != checksum:
+                return
+            yield SPLITS[split], count, payload
+
+    @property
+    def _bytes(self) -> int:
+        """Bytes of one image's codes and label in the journal."""
+        return sum(2 * height * width for height, width in self.grids) + 4
 
     def done(self, split: str) -> int:
         """Images of a split that are written already."""
-        return int(self._file[split].attrs["done"]) if split in self._file else 0
+        return self._counts.get(split, 0)
 
     def append(self, split: str, codes: list[Tensor], labels: Tensor) -> None:
         """Add a batch: (B, h, w) codes of every level, top first, and labels (B,)."""
-        if split not in self._file:
-            group = self._file.create_group(split)
-            for name, grid in zip(self.levels, self.grids, strict=True):
-                group.create_dataset(
-                    name, (0, *grid), np.uint16, maxshape=(None, *grid), chunks=(_CHUNK, *grid), compression="lzf"
-                )
-            group.create_dataset("label", (0,), np.int32, maxshape=(None,), chunks=(4096,))
-            group.attrs["done"] = 0
-        group = self._file[split]
-        start = int(group.attrs["done"])
-        for name, values in zip([*self.levels, "label"], [*codes, labels], strict=True):
-            dataset = group[name]
-            dataset.resize(start + len(values), axis=0)
-            dataset[start:] = values.cpu().numpy().astype(dataset.dtype)
-        self._file.flush()  # the data first, then the count that vouches for it
-        group.attrs["done"] = start + len(labels)
-        self._file.flush()
+        count = len(labels)
+        parts = [values.cpu().numpy().astype("<u2") for values in codes] + [labels.cpu().numpy().astype("<i4")]
+        payload = b"".join(part.tobytes() for part in parts)
+        head = _RECORD.pack(SPLITS.index(split), count, 0)[:-4]
+        with writing(self.journal):
+            self._file.write(head + zlib.crc32(head + payload).to_bytes(4, "little") + payload)
+            self._file.flush()
+        self._counts[split] = self.done(split) + count
 
     def finish(self) -> Path:
-        """Seal every split and give the file its name."""
-        for split in self._file.values():
-            split.attrs["sha256"] = _digest(split, self.levels)
-        self._file.attrs["complete"] = 1
+        """Make the sealed file of the journal, give it its name, and remove the journal."""
+        with atomic_path(self.path) as temporary, h5py.File(temporary, "w") as file:
+            for split, count in self._counts.items():
+                group = file.create_group(split)
+                for name, grid in zip(self.levels, self.grids, strict=True):
+                    chunks = (min(_CHUNK, count), *grid)
+                    group.create_dataset(name, (count, *grid), np.uint16, chunks=chunks, compression="lzf")
+                group.create_dataset("label", (count,), np.int32)
+            self._copy(file)
+            for group in file.values():
+                group.attrs["sha256"] = _digest(group, self.levels)
+            file.attrs.update(self._attributes)
         self._file.close()
-        with open(self.partial, "rb+") as file:
-            os.fsync(file.fileno())
-        self.partial.replace(self.path)
+        self.journal.unlink(missing_ok=True)
         return self.path
 
+    def _copy(self, file: h5py.File) -> None:
+        """Bring the batches of the journal to their places."""
+        self._file.seek(0)
+        self._file.readline()
+        filled = dict.fromkeys(self._counts, 0)
+        for split, count, payload in self._batches():
+            start, at = filled[split], 0
+            for name, (height, width) in zip(self.levels, self.grids, strict=True):
+                values = np.frombuffer(payload, "<u2", count * height * width, at)
+                file[split][name][start : start + count] = values.reshape(count, height, width)
+                at += values.nbytes
+            file[split]["label"][start : start + count] = np.frombuffer(payload, "<i4", count, at)
+            filled[split] += count
+
     def close(self) -> None:
-        """Leave the partial file for the next attempt."""
+        """Leave the journal for the next attempt."""
         self._file.close()
 
 
@@ -166,28 +210,25 @@ def describe_codes(path: str | Path, verify: bool = False) -> CodeInfo:
     advice = "delete it and extract the codes again"
     if not path.is_file():
         raise UserError(f"{path}: no such file of codes; extract them first (zoo fit with stages does)")
-    try:
-        with h5py.File(path, "r") as file:
-            attributes = dict(file.attrs)
-            if attributes.get("format") != FORMAT or attributes.get("format_version") != VERSION:
-                raise UserError(f"{path}: not a file of codes of version {VERSION}; {advice}")
-            if not attributes.get("complete"):
-                raise UserError(f"{path}: an unfinished file of codes; {advice}")
-            levels = json.loads(attributes["levels"])
-            for name, split in file.items():
-                if verify and _digest(split, levels) != split.attrs["sha256"]:
-                    raise UserError(f"{path}: codes of split {name!r} are not what was written; {advice}")
-            return CodeInfo(
-                path,
-                str(attributes["key"]),
-                levels,
-                [tuple(grid) for grid in json.loads(attributes["grids"])],
-                json.loads(attributes["num_codes"]),
-                {name: len(split["label"]) for name, split in file.items()},
-                json.loads(attributes["settings"]),
-            )
-    except (OSError, KeyError, ValueError, RuntimeError) as error:
-        raise UserError(f"{path}: a damaged file of codes; {advice}") from error
+    with reading(path, advice), h5py.File(path, "r") as file:
+        attributes = dict(file.attrs)
+        if attributes.get("format") != FORMAT or attributes.get("format_version") != VERSION:
+            raise UserError(f"{path}: not a file of codes of version {VERSION}; {advice}")
+        if not attributes.get("complete"):
+            raise UserError(f"{path}: an unfinished file of codes; {advice}")
+        levels = json.loads(attributes["levels"])
+        for name, split in file.items():
+            if verify and _digest(split, levels) != split.attrs["sha256"]:
+                raise UserError(f"{path}: codes of split {name!r} are not what was written; {advice}")
+        return CodeInfo(
+            path,
+            str(attributes["key"]),
+            levels,
+            [tuple(grid) for grid in json.loads(attributes["grids"])],
+            json.loads(attributes["num_codes"]),
+            {name: len(split["label"]) for name, split in file.items()},
+            json.loads(attributes["settings"]),
+        )
 
 
 class CodeReader:
@@ -267,22 +308,22 @@ class CodeDataModule(pl.LightningDataModule):
             self._info = describe_codes(self.path, verify=True)
         return self._info
 
-    def train_dataloader(self) -> BatchLoader:
+    def train_dataloader(self) -> BatchLoader[TrainingPlan]:
         """Shuffled, endlessly continuable."""
         reader = CodeReader(self.info, "train", self.levels)
         rank, world = self._place()
         plan = TrainingPlan(len(reader), Window(1, 1), self.batch_size, seed=self.seed, rank=rank, world_size=world)
         return BatchLoader(reader, plan, self.num_workers)
 
-    def val_dataloader(self) -> BatchLoader:
+    def val_dataloader(self) -> BatchLoader[EvaluationPlan]:
         """Every image of the validation split, in order."""
         return self.evaluation_loader(self.val_split)
 
-    def test_dataloader(self) -> BatchLoader:
+    def test_dataloader(self) -> BatchLoader[EvaluationPlan]:
         """Every image of the test split, in order."""
         return self.evaluation_loader(self.test_split)
 
-    def evaluation_loader(self, split: str) -> BatchLoader:
+    def evaluation_loader(self, split: str) -> BatchLoader[EvaluationPlan]:
         """Every image of a split once, in order."""
         reader = CodeReader(self.info, split, self.levels)
         rank, world = self._place()

@@ -105,11 +105,17 @@ def open_npz(content: Path | IO[bytes], name: str) -> dict[str, Array]:
     return arrays  # fmt: skip
 
 
-def spooled(source: IO[bytes]) -> IO[bytes]:
-    """Copy of a stream that can seek, on disk once it is large; the stream is closed."""
+def spooled(source: IO[bytes], limit: int) -> IO[bytes]:
+    """Copy of a stream that can seek, on disk once it is large; the stream is closed.
+
+    Raises:
+        UserError: it gives more than `limit` bytes.
+    """
     copy = tempfile.SpooledTemporaryFile(max_size=CHUNK_BYTES)  # noqa: SIM115 - handed on
     with source as stream:
         while piece := stream.read(1 << 20):
+            if copy.tell() + len(piece) > limit:
+                raise UserError(f"unfolds to more than the {limit:,} bytes it claims; refused as a bomb")
             copy.write(piece)
     copy.seek(0)
     return copy  # type: ignore[return-value]

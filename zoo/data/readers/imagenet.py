@@ -106,7 +106,9 @@ def _npz(
     """One npz file on disk or in an archive; opened anew for each pass, so that few files are open at once."""
 
     def arrays() -> dict:
-        return open_npz(where if isinstance(where, Path) else spooled(where.open(name)), f"{file}: {name}")
+        return open_npz(
+            where if isinstance(where, Path) else spooled(where.open(name), where.size(name)), f"{file}: {name}"
+        )
 
     images = image_array(arrays(), f"{file}: {name}")
     layout(images)

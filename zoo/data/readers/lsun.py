@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+import shutil
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from zoo.data.images import decode_resized
+from zoo.data.readers import lmdb_process
 from zoo.data.readers.base import Item, Part, ReadOptions, Source, image_items
 from zoo.data.trees import open_tree, unpack
 from zoo.errors import UserError
+from zoo.files import writing
 
 
 def open_source(path: Path, options: ReadOptions) -> Source:
@@ -50,43 +55,64 @@ _KEPT: dict[Path, tempfile.TemporaryDirectory[str]] = {}
 
 
 def _unpacked(archive: Path) -> Path:
-    """Unpack a zip beside itself for as long as the process runs; LMDB maps real files."""
+    """Unpack a zip beside itself for as long as the process runs; LMDB maps real files.
+
+    What an earlier process left when it was killed is removed.
+    """
     if archive not in _KEPT:
-        beside = archive.parent if os.access(archive.parent, os.W_OK) else None
-        _KEPT[archive] = tempfile.TemporaryDirectory(prefix=".zoo-lsun-", dir=beside)
+        beside = archive.parent if os.access(archive.parent, os.W_OK) else Path(tempfile.gettempdir())
+        for stale in beside.glob(".zoo-lsun-*"):
+            if not _alive(stale.name.split("-")[2]):
+                shutil.rmtree(stale, ignore_errors=True)
+        _KEPT[archive] = tempfile.TemporaryDirectory(prefix=f".zoo-lsun-{os.getpid()}-", dir=beside)
     folder = Path(_KEPT[archive].name)
-    for _ in unpack(open_tree(archive), folder):
-        pass
+    with writing(folder):
+        for _ in unpack(open_tree(archive), folder):
+            pass
     found = next(iter(folder.rglob("data.mdb")), None)
     if found is None:
         raise UserError(f"{archive}: no data.mdb inside; get the official zip again")
     return found.parent
 
 
+def _alive(process: str) -> bool:
+    """Whether a process of this number runs."""
+    return process.isdigit() and Path(f"/proc/{process}").exists()
+
+
 def _lmdb(folder: Path, part: str, options: ReadOptions) -> Part:
-    with _environment(folder) as environment, environment.begin() as transaction:
-        count = transaction.stat()["entries"]
+    size = options.size
+    assert size is not None
+    count = int.from_bytes(next(iter(_stored(folder, only_count=True)), b""), "big")
 
     def items() -> Iterator[Item]:
-        with _environment(folder) as environment, environment.begin() as transaction:
-            for key, content in transaction.cursor():
-                name = f"{folder}: {key.decode('ascii', 'replace')}"
-                assert options.size is not None
-                found = decode_resized(content, name, options.size, options.filter)
-                yield Item(found.pixels, notes=found.notes)
+        for number, content in enumerate(itertools.islice(_stored(folder), 1, None)):
+            found = decode_resized(content, f"{folder}: image {number}", size, options.filter)
+            yield Item(found.pixels, notes=found.notes)
 
     return Part(part, count, items)
 
 
-def _environment(folder: Path) -> Any:
-    try:
-        import lmdb
-    except ImportError as error:
+def _stored(folder: Path, only_count: bool = False) -> Iterator[bytes]:
+    """The number of entries, then their values in order of the keys, read by a process of their own.
+
+    LMDB maps the file and trusts it: damage ends the process that reads, which must not be this one.
+    """
+    command = [sys.executable, "-m", lmdb_process.__name__, str(folder), "count" if only_count else "all"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        try:
+            while len(head := process.stdout.read(8)) == 8:
+                yield process.stdout.read(int.from_bytes(head, "big"))
+        finally:
+            process.stdout.close()
+            said = process.stderr.read().decode("utf-8", "replace").strip().splitlines()
+            code = process.wait()
+    if code == lmdb_process.NO_LMDB:
         raise UserError(
             f"{folder}: reading LMDB needs the package lmdb; run `pip install likelihood-zoo[data]`, "
             "or export the images to a folder"
-        ) from error
-    try:
-        return lmdb.open(str(folder), readonly=True, lock=False, readahead=False, max_readers=1)
-    except lmdb.Error as error:
-        raise UserError(f"{folder}: damaged LMDB ({error}); get it again") from error
+        )
+    if code != 0:
+        raise UserError(f"{folder}: damaged LMDB ({said[-1] if said else f'signal {-code}'}); get it again")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gzip
 import itertools
+import math
 import zlib
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
@@ -17,6 +18,8 @@ from zoo.data.trees import Tree, is_archive, open_tree
 from zoo.errors import UserError
 
 GZIP_START = b"\x1f\x8b"
+MAX_SIDE = 4096  # of an image
+MAX_RATIO = 1100  # how much more than its own size gzip can unfold to
 AMAT_PARTS = {
     "binarized_mnist_train.amat": "train",
     "binarized_mnist_valid.amat": "val",
@@ -47,6 +50,8 @@ def _idx(tree: Tree, prefix: str) -> Source:
     labelled = False
     for part, images, labels in found:
         count, *sides = _sizes(tree, images, dimensions=3)
+        if count * math.prod(sides) > MAX_RATIO * tree.size(images):
+            raise UserError(f"{tree.path / images}: too short for the {count:,} images it claims; get it again")
         if labels is not None:
             (label_count,) = _sizes(tree, labels, dimensions=1)
             if label_count != count:
@@ -103,7 +108,10 @@ def _header(stream: IO[bytes], path: Path, dimensions: int) -> list[int]:
     head = stream.read(4 + 4 * dimensions)
     if head[:4] != bytes((0, 0, 8, dimensions)) or len(head) < 4 + 4 * dimensions:
         raise UserError(f"{path}: not an idx file of {dimensions}-dimensional bytes; get the official file")
-    return [int.from_bytes(head[at : at + 4]) for at in range(4, len(head), 4)]
+    sizes = [int.from_bytes(head[at : at + 4]) for at in range(4, len(head), 4)]
+    if min(sizes) < 1 or max(sizes[1:], default=0) > MAX_SIDE:
+        raise UserError(f"{path}: claims the sizes {sizes}; damaged, get it again")
+    return sizes
 
 
 def _idx_items(tree: Tree, images: str, labels: str | None) -> Iterator[Item]:

@@ -14,6 +14,7 @@ from typing import IO, NamedTuple
 
 import numpy as np
 
+from zoo.data.images import MAX_FILE_BYTES
 from zoo.data.readers.base import Item
 from zoo.data.trees import Tree
 from zoo.errors import UserError
@@ -71,7 +72,11 @@ def _length(stream: IO[bytes], records: Records, record: int) -> int | None:
     head = stream.read(12)
     if not head:
         return None
-    if len(head) < 12 or masked_crc(head[:8]) != int.from_bytes(head[8:], "little"):
+    if (
+        len(head) < 12
+        or int.from_bytes(head[:8], "little") > MAX_FILE_BYTES
+        or masked_crc(head[:8]) != int.from_bytes(head[8:], "little")
+    ):
         raise UserError(f"{records}: record {record} is damaged or this is no TFRecord file; get it again")
     return int.from_bytes(head[:8], "little")
 
@@ -103,12 +108,13 @@ def messages(records: Records) -> Iterator[bytes]:
 
 def _varint(data: bytes, at: int) -> tuple[int, int]:
     value = shift = 0
-    while True:
+    while shift < 70:  # ten bytes at most
         byte = data[at]
         value |= (byte & 0x7F) << shift
         at, shift = at + 1, shift + 7
         if byte < 0x80:
             return value, at
+    raise ValueError("a number of more than ten bytes")
 
 
 def _fields(data: bytes) -> Iterator[tuple[int, bytes | int]]:
@@ -161,9 +167,9 @@ def record_items(records: Records) -> Iterator[Item]:
     for number, message in enumerate(messages(records)):
         try:
             features = parse_example(message)
-            shape = tuple(int(side) for side in features["shape"])  # type: ignore[union-attr]
+            shape = tuple(int(side) for side in features["shape"][:4])  # type: ignore[union-attr]
             image = np.frombuffer(features["data"], np.uint8).reshape(shape)  # type: ignore[arg-type]
-        except (KeyError, ValueError, IndexError, TypeError) as error:
+        except Exception as error:  # damaged messages raise nearly anything
             raise UserError(
                 f"{records}: record {number} has no 'data' with its 'shape'; expected Glow's records"
             ) from error
