@@ -6,33 +6,18 @@ import lightning.pytorch as pl
 import pytest
 import torch
 from torch import nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from tests.training.test_adversarial import QUIET, SMALL
 from tests.training.test_adversarial import loader as images
 from tests.training.test_adversarial import module as first_stage
 from tests.training.test_module import fit, lit
 from tests.training.toy import Noisy, loader
+from tests.waits import Waits
 from zoo.errors import UserError
 from zoo.likelihood.first_stage import FirstStagePass
 from zoo.models.latent_vae import KLAutoencoder
 from zoo.training.optimisers import Adamax, use_fused
 from zoo.training.recomputation import recompute_blocks
-
-
-class Waits(TorchDispatchMode):
-    """Counts the operations for which the host waits for a device."""
-
-    NAMES = ("aten::_local_scalar_dense", "aten::equal", "aten::nonzero", "aten::bincount")
-
-    def __init__(self):
-        super().__init__()
-        self.found = []
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        if func.name() in self.NAMES:
-            self.found.append(func.name())
-        return func(*args, **(kwargs or {}))
 
 
 class Blows(KLAutoencoder):

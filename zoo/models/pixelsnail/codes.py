@@ -58,7 +58,8 @@ class ConditioningStack(nn.Module):
         height, width = upper[-1].shape[1:]
         planes = []
         for grid, codes in zip(upper, self.codes, strict=True):
-            plane = F.one_hot(grid, codes).movedim(-1, 1).to(self.first.gain.dtype)  # (B, K, h_l, w_l)
+            symbols = torch.arange(codes, device=grid.device)[:, None, None]
+            plane = (grid.unsqueeze(1) == symbols).to(self.first.gain.dtype)  # (B, K, h_l, w_l), one where the code is
             planes.append(F.interpolate(plane, size=(height, width)))
         x = self.first(torch.cat(planes, 1))
         for block in self.blocks:

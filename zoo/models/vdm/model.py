@@ -44,7 +44,7 @@ from zoo.likelihood.noise import GLOBAL_NOISE
 from zoo.models.vdm.figures import loss_chart, schedule_chart, to_tensor
 from zoo.models.vdm.network import ScoreConfig, ScoreNetwork, Stage
 from zoo.models.vdm.ode import flow_log_density
-from zoo.models.vdm.pixels import encode_levels, pixel_distribution, pixel_log_prob
+from zoo.models.vdm.pixels import encode_levels, pixel_distribution, pixel_log_prob, reach
 from zoo.models.vdm.schedules import NoiseLevel, NoiseSchedule, ScheduleConfig, make_schedule
 from zoo.pictures import grid
 
@@ -162,6 +162,7 @@ class VDM(AncestralModel):
         self.image_shape = (image_shape[0], image_shape[1], image_shape[2])
         self.bits = check_bits(bits)
         self.bound, self.labels, self.steps = bound, labels, steps
+        self._window = 0
         schedule = schedule.at(bits)
         self.schedule = make_schedule(schedule)
         self.network = ScoreNetwork(self.image_shape[0], score.at(bits), schedule.ends, num_classes)
@@ -188,7 +189,7 @@ class VDM(AncestralModel):
 
         # Reconstruction: -log p(x | z_0) at z_0 / alpha_0 = f + sigma_0 / alpha_0 eps_0.
         rescaled = f + torch.exp(0.5 * gamma_0) * draws.eps0.double()
-        distortion = -pixel_log_prob(rescaled, levels, gamma_0, self.bits)
+        distortion = -pixel_log_prob(rescaled, levels, gamma_0, self.bits, self._window_of(gamma_0))
 
         # Latent: KL(q(z_1 | x) || N(0, I)); the variance of z_1 is 1 - signal.
         signal = torch.sigmoid(-gamma_1)
@@ -236,6 +237,9 @@ class VDM(AncestralModel):
         ordinary backward pass already brings dL to the schedule's values at the drawn times; multiplied there by
         2 L of its image it becomes the gradient of L^2. One pass over the network serves both.
         """
+        if step % 100 == 0 or not self._window:
+            self._window = 0
+            self._window = self._window_of(self.schedule.ends()[0] + 0.5)
         terms, level = self.price(x, self.draw(x, 1)[0], self.bound.train_steps, label)
         loss = terms.rates["diffusion"] / terms.num_dims
         if not self.bound.train_steps:
@@ -335,7 +339,9 @@ class VDM(AncestralModel):
             distortion = f.new_zeros(len(x))
         else:
             eps = noise.normal("dequantise", f)
-            distortion = -pixel_log_prob(f + sigma / alpha * eps, to_levels(x, self.bits), gamma_0, self.bits)
+            distortion = -pixel_log_prob(
+                f + sigma / alpha * eps, to_levels(x, self.bits), gamma_0, self.bits, self._window_of(gamma_0)
+            )
         # log q of the very draw, not the entropy of q: where the flow is a good model the two densities vary together
         log_q = per_image(-0.5 * eps.square() - log_scale)
         probe = torch.where(noise.uniform("probe", f) < 0.5, -1.0, 1.0).to(f)
@@ -402,6 +408,18 @@ class VDM(AncestralModel):
     def _class_of(self, label: Tensor | None) -> Tensor | None:
         """Labels that matter when images are priced, sampled or coded."""
         return label if self.labels == "class" else None
+
+    def _window_of(self, gamma_0: Tensor) -> int:
+        """Levels around z_0 that the decoder's normaliser runs over.
+
+        To know gamma_0 the host waits for the device. While the model trains it therefore looks at it every 100 steps
+        only, and allows for what gamma_0 may rise in between.
+        """
+        if self.training and self._window:
+            return self._window
+        return reach(
+            -13.3 if gamma_0.is_meta else gamma_0.item(), self.bits
+        )  # meta: compute is counted, without values
 
     def recomputed_blocks(self) -> Iterator[tuple[nn.Module, str]]:
         """The stages of the score network."""

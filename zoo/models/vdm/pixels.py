@@ -34,32 +34,34 @@ def pixel_distribution(rescaled: Tensor, gamma_0: Tensor, bits: int) -> Categori
     return Categorical(-0.5 * torch.exp(-gamma_0) * (rescaled.unsqueeze(-1) - centres).square())
 
 
-def pixel_log_prob(rescaled: Tensor, levels: Tensor, gamma_0: Tensor, bits: int) -> Tensor:
-    """Log-probability of levels given z_0: that of `pixel_distribution` without its full table.
+def reach(gamma_0: float, bits: int) -> int:
+    """Levels on each side of z_0 outside which the mass is below e^-40 of the largest.
 
-    The noise at t = 0 is finer than the grid of levels, so only a few neighbours of z_0 have any mass: the normaliser
-    runs over those within a window outside which the mass is below e^-40 of the largest.
+    The noise at t = 0 is finer than the grid of levels, so only a few neighbours of z_0 have any mass.
+    """
+    return math.ceil(9.0 * math.exp(0.5 * gamma_0) * 2 ** (bits - 1)) if gamma_0 < 0 else 2**bits
+
+
+def pixel_log_prob(rescaled: Tensor, levels: Tensor, gamma_0: Tensor, bits: int, window: int) -> Tensor:
+    """Log-probability of levels given z_0: that of `pixel_distribution` without its full table.
 
     Args:
         rescaled: (B, C, H, W) z_0 / alpha_0, float64.
         levels: (B, C, H, W) int64.
         gamma_0: scalar gamma(0).
         bits: depth of the levels.
+        window: levels on each side of z_0 that the normaliser runs over, at least `reach(gamma_0, bits)`.
 
     Returns:
         (B,) nats.
     """
     size = 2**bits
     spacing = 2.0 / size
-    start = (
-        -13.3 if gamma_0.is_meta else gamma_0.item()
-    )  # no values to look at when compute is counted: the usual start
-    reach = math.ceil(9.0 * math.exp(0.5 * start) / spacing) if start < 0 else size
-    if 2 * reach + 1 >= size:
+    if 2 * window + 1 >= size:
         candidates = torch.arange(size, device=levels.device)
     else:
         nearest = ((rescaled.detach() + 1.0) / spacing - 0.5).round().clamp(0, size - 1).long().unsqueeze(-1)
-        candidates = nearest + torch.arange(-reach, reach + 1, device=levels.device)  # (B, C, H, W, 2 reach + 1)
+        candidates = nearest + torch.arange(-window, window + 1, device=levels.device)  # (B, C, H, W, 2 window + 1)
     precision = torch.exp(-gamma_0)
     logits = -0.5 * precision * (rescaled.unsqueeze(-1) - encode_levels(candidates, bits)).square()
     logits = logits.masked_fill((candidates < 0) | (candidates >= size), -torch.inf)

@@ -24,7 +24,7 @@ from zoo.likelihood import (
     level_values,
     to_levels,
 )
-from zoo.models.vqvae2.quantiser import CodebookInit, Quantised, VectorQuantiser
+from zoo.models.vqvae2.quantiser import CodebookInit, Quantised, VectorQuantiser, mean_over_processes
 
 ReluSkip = Literal["identity", "relu"]
 
@@ -286,7 +286,7 @@ class QuantisedAutoencoder(AncestralModel):
         commitment = torch.stack([level.commitment for level in encoded.levels]).sum()
         if self.training:
             with torch.no_grad():
-                error = (reconstruction - values).abs().mean((0, 2, 3))
+                error = mean_over_processes((reconstruction - values).abs().mean((0, 2, 3)))
                 self.absolute_error.lerp_(error.to(self.absolute_error.dtype), 0.01)
         parts = {"mse": mse.detach(), "commitment": commitment.detach()}
         for name, level, quantiser in zip(self.names, encoded.levels, self.quantisers, strict=True):

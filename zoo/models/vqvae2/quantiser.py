@@ -59,6 +59,7 @@ class VectorQuantiser(nn.Module):
         super().__init__()
         self.num_codes, self.dim, self.decay, self.epsilon = num_codes, dim, decay, epsilon
         self.init, self.revive_below = init, revive_below
+        self._started = False
         codebook = torch.randn(num_codes, dim)
         self.register_buffer("codebook", codebook)
         self.register_buffer("counts", torch.zeros(num_codes))
@@ -83,14 +84,15 @@ class VectorQuantiser(nn.Module):
         with torch.autocast(z.device.type, enabled=False):
             z = z.to(self.codebook.dtype)
             flat = z.movedim(1, -1).flatten(0, 2).detach()  # (B * H * W, D)
-            if self.training and self.init == "data" and self.updates == 0:
-                self._start_from(flat)
+            if self.training and not self._started:
+                self._start(flat)
             index = self.nearest(flat)
             codes = index.view(z.shape[0], *z.shape[2:])
             chosen = self.lookup(codes).detach().clone()
-            counts = torch.bincount(index, minlength=self.num_codes).to(flat.dtype)
+            sums = self._sums(flat, index)
+            counts = sums[:, -1].clone()
             if self.training:
-                self._update(flat, index, counts)
+                self._update(sums, self._fresh(flat) if self.revive_below else None)
         frequency = counts / counts.sum()
         entropy = -(frequency * frequency.clamp_min(1e-30).log()).sum()
         return Quantised(
@@ -101,59 +103,71 @@ class VectorQuantiser(nn.Module):
             used=(counts > 0).float().mean(),
         )
 
-    # -- moving averages ----------------------------------------------------------------------------------------------
+    # -- moving averages: nothing here waits for the device, and there is one sum over all processes ------------------
+
+    def _sums(self, flat: Tensor, index: Tensor) -> Tensor:
+        """(K, D + 1): the sum of the vectors of each code, and their number."""
+        counted = torch.cat([flat, torch.ones_like(flat[:, :1])], 1)
+        return counted.new_zeros(self.num_codes, self.dim + 1).index_add_(0, index, counted)
 
     @torch.no_grad()
-    def _update(self, flat: Tensor, index: Tensor, counts: Tensor) -> None:
-        sums = torch.zeros_like(self.codebook).index_add_(0, index, flat)
-        counts = counts.clone()
-        all_reduce(counts)
-        all_reduce(sums)
+    def _update(self, sums: Tensor, fresh: Tensor | None) -> None:
+        joined = sums if fresh is None else torch.cat([sums, fresh], 1)  # (K, D + 1) or (K, 2 D + 1)
+        all_reduce(joined)
         self.updates += 1
-        self.counts.mul_(self.decay).add_(counts, alpha=1 - self.decay)
-        self.sums.mul_(self.decay).add_(sums, alpha=1 - self.decay)
-        correction = 1.0
+        self.sums.mul_(self.decay).add_(joined[:, : self.dim], alpha=1 - self.decay)
+        self.counts.mul_(self.decay).add_(joined[:, self.dim], alpha=1 - self.decay)
+        counts, sums = self.counts, self.sums
         if self.init == "debiased":
-            correction = 1 - self.decay ** int(self.updates)
-        self._refresh(correction)
-        if self.revive_below:
-            self._revive(flat)
-
-    def _refresh(self, correction: float) -> None:
-        counts, sums = self.counts / correction, self.sums / correction
+            correction = 1 - self.decay**self.updates
+            counts, sums = counts / correction, sums / correction
         total = counts.sum()
         smoothed = (counts + self.epsilon) / (total + self.num_codes * self.epsilon) * total
         self.codebook.copy_(sums / smoothed[:, None])
+        if fresh is not None:
+            self._revive(joined[:, self.dim + 1 :])
 
+    def _revive(self, fresh: Tensor) -> None:
+        """Move dead codes to random vectors of the batch (K, D)."""
+        dead = self.counts < self.revive_below
+        self.counts.masked_fill_(dead, 1.0)
+        for held in (self.sums, self.codebook):
+            held.copy_(torch.where(dead[:, None], fresh, held))
+
+    def _fresh(self, flat: Tensor) -> Tensor:
+        """(K, D) random vectors of the joint batch: those that this process holds, zeros in the place of the others.
+
+        The positions are a function of the number of updates alone, so that any number of processes with equal shares
+        picks what one process with the joined batch would.
+        """
+        where = scattered(self.updates * self.num_codes + torch.arange(self.num_codes, device=flat.device))
+        world, rank = (dist.get_world_size(), dist.get_rank()) if distributed() else (1, 0)
+        owner = (where * world) >> 32
+        local = ((where * world - (owner << 32)) * len(flat)) >> 32
+        return torch.where((owner == rank)[:, None], flat[local], torch.zeros_like(flat[:1]))
+
+    # -- the first batch ----------------------------------------------------------------------------------------------
+
+    @torch.compiler.disable
     @torch.no_grad()
-    def _start_from(self, flat: Tensor) -> None:
-        self.codebook.copy_(self._random_vectors(flat))
+    def _start(self, flat: Tensor) -> None:
+        """Take the first codebook from the data, unless the codebook was loaded; asks the device, once in a run."""
+        self._started = True
+        if self.init != "data" or self.updates > 0:
+            return
+        self.codebook.copy_(self._first_vectors(flat))
         self.sums.copy_(self.codebook)
         self.counts.fill_(1.0)
 
-    def _revive(self, flat: Tensor) -> None:
-        dead = self.counts < self.revive_below
-        if not dead.any():  # the same on every process, since the counts are
-            return
-        fresh = self._random_vectors(flat)
-        self.counts[dead] = 1.0
-        self.sums[dead] = fresh[dead]
-        self.codebook[dead] = fresh[dead]
-
-    def _random_vectors(self, flat: Tensor) -> Tensor:
-        """K random vectors of the joint batch of all processes, the same on each of them, (K, D).
-
-        The positions come from a generator seeded with the number of updates, so that any number of processes draws
-        what one process with the joined batch would; each process fills in the vectors it holds.
-        """
-        sizes = [len(flat)]
-        rank = 0
+    def _first_vectors(self, flat: Tensor) -> Tensor:
+        """K random vectors of the joint batch of all processes, different ones if it has so many, (K, D)."""
+        sizes, rank = [len(flat)], 0
         if distributed():
             rank = dist.get_rank()
             gathered = [torch.zeros(1, dtype=torch.long, device=flat.device) for _ in range(dist.get_world_size())]
             dist.all_gather(gathered, torch.tensor([len(flat)], device=flat.device))
             sizes = [int(size) for size in gathered]
-        generator = torch.Generator().manual_seed(int(self.updates))
+        generator = torch.Generator().manual_seed(0)
         total, first = sum(sizes), sum(sizes[:rank])
         if total >= self.num_codes:
             picked = torch.randperm(total, generator=generator)[: self.num_codes]
@@ -166,6 +180,13 @@ class VectorQuantiser(nn.Module):
         return vectors
 
 
+def scattered(counter: Tensor) -> Tensor:
+    """Whole numbers scattered over [0, 2**32): random numbers that have a counter and no state."""
+    for _ in range(2):
+        counter = ((counter ^ (counter >> 16)) * 0x45D9F3B) & 0xFFFFFFFF
+    return counter ^ (counter >> 16)
+
+
 def distributed() -> bool:
     """Whether several processes train together; asked at every call, as the group starts after the model is built."""
     return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
@@ -175,3 +196,11 @@ def all_reduce(values: Tensor) -> None:
     """Sum in place over all processes, if there are several."""
     if distributed():
         dist.all_reduce(values)
+
+
+def mean_over_processes(values: Tensor) -> Tensor:
+    """Mean over all processes, each with the same weight."""
+    if distributed():
+        dist.all_reduce(values)
+        values = values / dist.get_world_size()
+    return values
