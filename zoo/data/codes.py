@@ -275,7 +275,8 @@ class CodeDataModule(pl.LightningDataModule):
 
     Args:
         path: file of codes.
-        batch_size: images of a batch, per process.
+        batch_size: images of a batch of one process; with `global_batch_size`, at most so many.
+        global_batch_size: images of a training step over all processes and accumulated batches; null = what comes out.
         eval_batch_size: batch size of evaluation; null = `batch_size`.
         levels: number of upper levels in a batch; null = all.
         val_split: split that validation reads.
@@ -288,6 +289,7 @@ class CodeDataModule(pl.LightningDataModule):
         self,
         path: str,
         batch_size: int = 32,
+        global_batch_size: int | None = None,
         eval_batch_size: int | None = None,
         levels: int | None = None,
         val_split: str = "val",
@@ -297,6 +299,7 @@ class CodeDataModule(pl.LightningDataModule):
     ) -> None:
         super().__init__()
         self.path, self.batch_size, self.levels = path, batch_size, levels
+        self.global_batch_size = global_batch_size
         self.eval_batch_size = eval_batch_size or batch_size
         self.val_split, self.test_split, self.seed, self.num_workers = val_split, test_split, seed, num_workers
         self._info: CodeInfo | None = None

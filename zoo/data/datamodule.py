@@ -24,7 +24,8 @@ class ImageDataModule(pl.LightningDataModule):
 
     Args:
         dataset: "photos" (bundled), a name that `zoo data list` shows, or the path of a prepared .h5 file.
-        batch_size: images of a batch, per process.
+        batch_size: images of a batch of one process; with `global_batch_size`, at most so many.
+        global_batch_size: images of a training step over all processes and accumulated batches; null = what comes out.
         crop: side of the square windows: random in training, tiling every image in evaluation; null = whole images.
         eval_batch_size: batch size of evaluation; null = `batch_size`.
         crops_per_image: windows of each image in one training epoch.
@@ -52,6 +53,7 @@ class ImageDataModule(pl.LightningDataModule):
         self,
         dataset: str = "photos",
         batch_size: int = 16,
+        global_batch_size: int | None = None,
         crop: int | None = None,
         eval_batch_size: int | None = None,
         crops_per_image: int = 1,
@@ -71,6 +73,7 @@ class ImageDataModule(pl.LightningDataModule):
         super().__init__()
         for name, value, least in (
             ("batch_size", batch_size, 1),
+            ("global_batch_size", 1 if global_batch_size is None else global_batch_size, 1),
             ("eval_batch_size", eval_batch_size or 1, 1),
             ("crops_per_image", crops_per_image, 1),
             ("limit", 1 if limit is None else limit, 1),
@@ -81,6 +84,7 @@ class ImageDataModule(pl.LightningDataModule):
                 raise UserError(f"data.{name}={value}: expected a whole number of at least {least}")
         self.dataset = dataset
         self.batch_size = batch_size
+        self.global_batch_size = global_batch_size
         self.crop = crop
         self.eval_batch_size = eval_batch_size or batch_size
         self.crops_per_image = crops_per_image

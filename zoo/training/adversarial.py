@@ -158,7 +158,6 @@ class LitAutoencoder(TrainingRules):
         self.keep_arguments()
         self.automatic_optimization = False
         self.learning_rate = Schedule(schedule, warmup_steps, decay_start, decay_steps, min_lr / lr)
-        self.accumulation = 1
         self.discriminator = (
             PatchDiscriminator(network.image_channels, disc_width, disc_layers) if disc_weight else None
         )

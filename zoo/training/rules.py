@@ -22,6 +22,7 @@ from zoo.errors import UserError
 from zoo.likelihood.model import LikelihoodModel
 from zoo.seeds import derive_seed
 from zoo.training.averaging import CURRENT, AveragedWeights
+from zoo.training.batches import StatesBatch, in_words, spread
 from zoo.training.optimisers import use_fused
 from zoo.training.progress import Throughput, log_interval
 from zoo.training.recomputation import recompute_blocks
@@ -86,6 +87,7 @@ class TrainingRules(pl.LightningModule):
         self.network = network
         self.limits, self.ema_decay, self.recompute = limits, ema_decay, recompute
         self.noise_seed = 0
+        self.accumulation = 1
         self._kept: list[tuple[nn.Module, str, Tensor]] = []
         counters = {"update_skipped": torch.tensor(0.0), "gradient_norm": torch.tensor(0.0)}
         counters |= {"_skipped_total": torch.tensor(0), "_consecutive_skips": torch.tensor(0)}
@@ -137,8 +139,23 @@ class TrainingRules(pl.LightningModule):
             )
         if str(self.trainer.precision).startswith("16"):
             raise UserError(f"trainer.precision={self.trainer.precision}: use bf16-mixed or 32-true")
+        self._spread_batch()
         if self.recompute and isinstance(self.network, LikelihoodModel):
             recompute_blocks(self.network)
+
+    def _spread_batch(self) -> None:
+        """Choose batch and accumulation so that a step has the images that the data state."""
+        data, trainer = getattr(self.trainer, "datamodule", None), self.trainer
+        if not isinstance(data, StatesBatch):
+            return
+        stated, accumulation = data.global_batch_size, trainer.accumulate_grad_batches
+        if stated is not None and accumulation == 1:
+            data.batch_size, accumulation = spread(stated, data.batch_size, trainer.world_size)
+            if self.automatic_optimization:
+                trainer.accumulate_grad_batches = accumulation
+        self.accumulation = accumulation
+        if trainer.is_global_zero:
+            print(in_words(data.batch_size, trainer.world_size, accumulation, stated))
 
     def common_callbacks(self, grids: pl.Callback | None) -> list[pl.Callback]:
         """Throughput, pictures, averages; pictures come first, to be drawn from the averages."""
