@@ -20,7 +20,7 @@ def classical(subject, layout, bits, value, digest="cd" * 32):
         "how": "x",
         "stored as": "levels",
     }
-    return Measurement(table="classical", subject=subject, settings=settings, values={"bits/dim": value, "tiles": 4})
+    return Measurement(question="classical", subject=subject, settings=settings, values={"bits/dim": value, "tiles": 4})
 
 
 LINES = [

@@ -35,16 +35,16 @@ def make_record(**changes):
 
 
 def test_part_of_a_split_never_stands_for_the_whole():
-    whole, part = make_record(bits_per_dim=3.0), make_record(bits_per_dim=2.0, images=4, partial=True)
-    assert records.latest([whole, part]) == records.latest([part, whole]) == [whole]
-    assert records.latest([part]) == [part]
+    whole, part = make_record(bits_per_dim=3.0), make_record(bits_per_dim=2.0, images=2, complete=False)
+    assert records.best([whole, part]) == records.best([part, whole]) == [whole]
+    assert records.best([part]) == [part]
 
 
 def test_what_is_appended_is_read_back_in_order(tmp_path):
     file = tmp_path / "deep" / "a.jsonl"
     written = [
         make_record(seed=1),
-        Measurement(table="speed", subject="VDVAE", values={"images/s": 3.5}),
+        Measurement(question="speed", subject="VDVAE", values={"images/s": 3.5}),
         make_record(seed=2, coded_net=4.51),
     ]
     for line in written:
@@ -64,7 +64,7 @@ def test_record_is_frozen():
     [
         ({"bits": 9}, "bits is 9"),
         ({"bits_per_dim": float("nan")}, "bits_per_dim"),
-        ({"estimator": "importance"}, "importance_samples"),
+        ({"kind": "importance"}, "importance_samples"),
         ({"images": 0}, "images"),
         ({"split": 3}, "split"),
         ({"bins": "best"}, "bins"),
@@ -84,7 +84,16 @@ def test_an_impossible_record_is_not_written(tmp_path, changes, message):
         (lambda text: text.replace('"bits": 8', '"bits": "eight"'), "field 'bits' is 'eight', expected a whole number"),
         (lambda text: text.replace('"seed": 0, ', ""), "field 'seed' is missing"),
         (lambda text: text.replace('"seed": 0', '"sede": 0'), "unknown field 'sede': did you mean 'seed'"),
-        (lambda text: text.replace('"schema": 1', '"schema": 7'), "schema 7"),
+        (lambda text: text.replace('"schema": 2', '"schema": 7'), "schema 7"),
+        (lambda text: text.replace('"schema": 2', '"schema": 1'), "zoo.benchmarks.records.migrate"),
+        (lambda text: text.replace('"line": "likelihood"', '"line": ["likelihood"]'), "line"),
+        (lambda text: text.replace('"seed": 0', '"seed": ' + "9" * 5000), "not JSON"),
+        (
+            lambda text: text.replace('"images": 4', '"images": 4' + "0" * 400).replace("4.5", "4" + "0" * 400),
+            "bits_per",
+        ),
+        (lambda text: "[" * 100_000 + "\n", "not JSON"),
+        (lambda text: text.replace('"split": "test"', '"split": "\\ud800"'), "half a character"),
         (lambda text: text.replace('"likelihood"', '"likelyhood"'), "did you mean 'likelihood'"),
         (lambda text: "[1]\n", "expected an object"),
         (lambda text: text.replace('"bits_per_dim": 4.5', '"bits_per_dim": Infinity'), "bits_per_dim"),
@@ -125,7 +134,7 @@ def test_a_missing_path_is_a_user_error(tmp_path):
 
 def _append_many(file, subject):
     for number in range(40):
-        records.append(file, Measurement(table="t", subject=subject, values={"n": number}, note="x" * 3000))
+        records.append(file, Measurement(question="t", subject=subject, values={"n": number}, note="x" * 3000))
 
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
@@ -142,10 +151,68 @@ def test_processes_append_to_one_file_without_mixing_lines(tmp_path):
         assert [line.values["n"] for line in lines if line.subject == name] == list(range(40))
 
 
-def test_latest_keeps_one_record_per_question():
-    old, new = make_record(bits_per_dim=5.0, weights="old"), make_record(bits_per_dim=4.0, weights="new")
-    other = make_record(bits=5)
-    assert records.latest([old, other, new]) == [new, other]
+@pytest.mark.parametrize("worse", [{"images": 3}, {"passes": 1}, {"coded_images": None, "seed": 7}])
+def test_of_equal_questions_more_images_count_then_more_passes(worse):
+    good = make_record(passes=2, coded_images=4)
+    bad = make_record(**({"passes": 2, "coded_images": 4} | worse))
+    assert records.best([good, bad]) == records.best([bad, good]) == [good]
+
+
+def test_of_equal_answers_the_newest_counts():
+    old, new = make_record(bits_per_dim=5.0), make_record(bits_per_dim=4.0, seed=3)
+    assert records.best([old, new]) == [new]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"weights": "ef" * 32},
+        {"architecture": "other"},
+        {"overrides": {"bits": 5}},
+        {"dataset_digest": "ef" * 32},
+        {"verified": False},
+        {"split": "val"},
+        {"bits": 5},
+        {"bins": "vdvae"},
+        {"estimator": "steps-250"},
+        {"kind": "exact"},
+        {"kind": "importance", "importance_samples": 5},
+        {"precision": "bfloat16"},
+        {"tf32": True},
+        {"augmented": True},
+        {"config": "another"},
+    ],
+    ids=lambda other: next(iter(other)),
+)
+def test_nothing_replaces_a_number_of_another_identity(other):
+    one, two = make_record(), make_record(images=100, **other)
+    assert records.best([one, two]) == [one, two]
+
+
+def test_a_line_ends_where_it_ends_and_not_at_a_separator_in_its_note(tmp_path):
+    file = tmp_path / "a.jsonl"
+    noted = make_record(note="one\u2028two\x85three\x0cfour")
+    records.append(file, noted)
+    records.append(file, make_record())
+    assert records.read(file) == [noted, make_record()]
+
+
+def test_records_of_the_first_schema_are_migrated_once(tmp_path):
+    from zoo.benchmarks.records.migrate import migrate
+
+    line = json.loads(json.dumps(dataclasses.asdict(make_record())))
+    for new in ("architecture", "overrides", "checked", "verified", "complete", "precision", "tf32", "reproduces"):
+        del line[new]
+    line |= {"schema": 1, "kind": "likelihood", "estimator": "bound", "estimate": "ode", "partial": True}
+    old = [line, {"schema": 1, "kind": "measurement", "table": "speed", "subject": "a", "values": {"b": 1.0}}]
+    file = tmp_path / "old.jsonl"
+    file.write_text("".join(json.dumps(item) + "\n" for item in old))
+    assert migrate(file) == 2
+    expected = make_record(kind="bound", estimator="ode", complete=False)
+    assert records.read(file) == [expected, Measurement(question="speed", subject="a", values={"b": 1.0})]
+    before = file.read_bytes()
+    migrate(file)
+    assert file.read_bytes() == before
 
 
 def test_shipped_records_are_valid():

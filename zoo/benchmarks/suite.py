@@ -106,6 +106,7 @@ def _configs() -> Path:
 def _checkpoint(name: str, source: str, folder: Folder, tiles: int, samples: int) -> Iterator[Line]:
     """Price the test split, code a part of it, draw samples; every result is written as soon as it is there."""
     from zoo.benchmarks.measures.evaluator import Settings, evaluate
+    from zoo.benchmarks.measures.identity import describe
     from zoo.checkpoints import load
     from zoo.data import open_split
 
@@ -113,7 +114,7 @@ def _checkpoint(name: str, source: str, folder: Folder, tiles: int, samples: int
     network: Any = loaded.network
     loader = open_split(DATASET, "test", network.image_shape, loaded.data, batch_size=BATCH)
     with counting(f"{name}: pricing", total=loader.plan.num_samples) as step:
-        record = evaluate(network, loader, Settings(), progress=step, config=name, **loaded.described)
+        record = evaluate(network, loader, Settings(), progress=step, **{**describe(loaded), "config": name})
     if tiles and record.priced == "pixels":
         with counting(f"{name}: real files", total=tiles) as step:
             record = _coded(record, loaded, tiles, step)

@@ -43,6 +43,7 @@ class Loaded:
         meta: whatever the writer noted (training data, steps, source, ...), plain JSON.
         digest: SHA-256 of the weights, see `weights_digest`.
         path: the file.
+        stored: specification in the file, before overrides.
     """
 
     network: nn.Module
@@ -50,11 +51,7 @@ class Loaded:
     meta: dict[str, Any]
     digest: str
     path: Path
-
-    @property
-    def described(self) -> dict[str, Any]:
-        """What a record says of the checkpoint: file name, spec, and whether its training augmented the images."""
-        return {"checkpoint": self.path.name, "spec": self.spec, "augmented": bool(self.meta.get("augmented"))}
+    stored: Spec = field(default_factory=dict)
 
     @property
     def data(self) -> dict[str, Any]:
@@ -163,11 +160,6 @@ def pulled_path(name: str) -> Path:
     return zoo_home() / "checkpoints" / f"{name}.safetensors"
 
 
-def experiment_name(path: Path) -> str:
-    """What records and tables call a checkpoint: its run folder if the file is the `last` of one, else its own name."""
-    return path.parent.name if path.stem == "last" else path.stem
-
-
 def names() -> list[str]:
     """Names of the checkpoints that ship with the package."""
     return sorted(path.stem for path in SHIPPED.glob("*.safetensors"))
@@ -258,15 +250,15 @@ def load(source: str | Path, **overrides: Any) -> Loaded:
     contents = read(path)
     weights = contents.weights
     try:
-        spec = qualified(contents.spec)
-        spec["init_args"] = {**spec.get("init_args", {}), **overrides}
+        stored = qualified(contents.spec)
+        spec = {**stored, "init_args": {**stored.get("init_args", {}), **overrides}}
         # Some layers make parameters that they replace, hence the room.
         elements = sum(tensor.numel() for tensor in weights.values())
         network = build(spec, 4 * len(weights) + 1000, 4 * elements + 1_000_000)
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
     fit_weights(network, weights, str(path))
-    return Loaded(network.eval(), spec, contents.meta, weights_digest(network.state_dict()), path)
+    return Loaded(network.eval(), spec, contents.meta, weights_digest(network.state_dict()), path, stored)
 
 
 def fit_weights(network: nn.Module, weights: Mapping[str, Tensor], name: str) -> None:

@@ -53,7 +53,8 @@ def price(
         note: remark kept in the record.
     """
     from zoo.benchmarks import records as store_of_records
-    from zoo.benchmarks.measures.evaluator import Evaluation, Settings, describe_split
+    from zoo.benchmarks.measures.evaluator import Evaluation, Settings
+    from zoo.benchmarks.measures.identity import describe_split
     from zoo.cli.measure import summary
     from zoo.cli.pricing import Pricing, open_subject
 
@@ -64,19 +65,13 @@ def price(
     pricing = Pricing(Evaluation(cli.model.network, settings))
     cli.trainer.test(pricing, datamodule=cli.datamodule, verbose=False)
     loader = cli.trainer.test_dataloaders
-    limit = cli.datamodule.limit
-    notes = [note, f"first {limit} images of the file only" if limit else ""]
     assert pricing.summary is not None
     record = pricing.evaluation.record(
         describe_split(loader),
         loader.batch_size,
         pricing.summary,
-        config=subject.name,
-        checkpoint=subject.path.name,
-        spec=subject.spec,
-        augmented=subject.augmented,
-        partial=bool(limit),
-        note="; ".join(note for note in notes if note),
+        **subject.described,
+        note=note,
     )
     if cli.trainer.is_global_zero:
         target = store_of_records.place(records, record)

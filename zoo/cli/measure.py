@@ -101,10 +101,10 @@ def summary(line: Line) -> str:
         coded = "" if line.coded_net is None else f"; coded {line.coded_net:.4f} of {line.coded_estimate:.4f}"
         return (
             f"{line.config}: {line.bits_per_dim:.4f} +- {line.standard_error:.4f} {unit} (rate {line.rate:.4f}, "
-            f"distortion {line.distortion:.4f}; {line.bits} bits, {line.bins}, {line.estimator}{coded}) over "
+            f"distortion {line.distortion:.4f}; {line.bits} bits, {line.bins}, {line.kind}{coded}) over "
             f"{line.images} images of {line.dataset}/{line.split}"
         )
     assert isinstance(line, Measurement)
     what = ", ".join(str(value) for value in line.settings.values() if not isinstance(value, float))
     numbers = ", ".join(f"{name} {value:.6g}" for name, value in line.values.items())
-    return f"{line.table}, {line.subject} ({what}): {numbers}"
+    return f"{line.question}, {line.subject} ({what}): {numbers}"

@@ -2,14 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
-import yaml
 from torch import Tensor
 from typing_extensions import override
 
+from zoo.benchmarks.measures import identity
 from zoo.benchmarks.measures.bits_per_dim import Summary
 from zoo.benchmarks.measures.evaluator import Evaluation
 from zoo.checkpoints import store
@@ -36,7 +35,7 @@ class Pricing(pl.LightningModule):
     @override
     def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         loader = self.trainer.test_dataloaders
-        self.evaluation.update(*batch, loader.plan.global_batch(batch_idx))
+        self.evaluation.update(*batch, loader.indices(batch_idx))
 
     @override
     def on_test_epoch_end(self) -> None:
@@ -51,13 +50,12 @@ class Pricing(pl.LightningModule):
     @override
     def predict_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> list[dict[str, Any]]:
         loader = self.trainer.predict_dataloaders
-        number = loader.plan.global_batch(batch_idx)
-        terms, nelbo = self.evaluation.price(*batch, number)
+        indices = loader.indices(batch_idx)
+        terms, nelbo = self.evaluation.price(*batch, indices)
         columns = {"bits_per_dim": nelbo, "rate": terms.rate, "distortion": terms.distortion}
         values = {name: nats_to_bits_per_dim(nats, terms.num_dims).tolist() for name, nats in columns.items()}
-        first = number * loader.batch_size
         return [
-            {"index": first + row, **{name: value[row] for name, value in values.items()}, "priced": terms.priced}
+            {"index": int(indices[row]), **{name: value[row] for name, value in values.items()}, "priced": terms.priced}
             for row in range(len(nelbo))
         ]
 
@@ -67,10 +65,7 @@ class Subject:
     """A checkpoint with its weights in the command's network, and the data to price."""
 
     cli: ZooCLI
-    path: Path
-    spec: dict[str, Any]
-    name: str
-    augmented: bool
+    described: dict[str, Any]
 
 
 def open_subject(command: str, source: str | None, options: Sequence[str], config: Sequence[str]) -> Subject:
@@ -82,14 +77,15 @@ def open_subject(command: str, source: str | None, options: Sequence[str], confi
     contents = store.read(path)
     trusted = bool(config) or any(word.startswith("--model.network") for word in options)
     spec = contents.spec if trusted else store.qualified(contents.spec)
-    described = {"model": {"network": spec}, "data": _data(path, contents.meta)}
-    cli = ZooCLI([described, *map(read_config, config)], options, command)
+    noted = identity.notes(path, contents.meta).get("data") or {}
+    data = {key: noted[key] for key in DATA_SETTINGS if key in noted}
+    cli = ZooCLI([{"model": {"network": spec}, "data": data}, *map(read_config, config)], options, command)
     store.fit_weights(cli.model.network, contents.weights, str(path))
     cli.model.eval()
     cli.datamodule.tile_for(cli.model.network.image_shape)
-    spec = {"class_path": cli.config.model.network.class_path}
-    spec["init_args"] = _plain(cli.config.model.network.get("init_args", {}))
-    return Subject(cli, path, spec, store.experiment_name(path), bool(contents.meta.get("augmented")))
+    priced = {"class_path": cli.config.model.network.class_path}
+    priced["init_args"] = _plain(cli.config.model.network.get("init_args", {}))
+    return Subject(cli, identity.described(path, contents.meta, contents.spec, priced))
 
 
 def _plain(value: Any) -> Any:
@@ -101,12 +97,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
     return value
-
-
-def _data(path: Path, meta: dict[str, Any]) -> dict[str, Any]:
-    """Settings of the data the checkpoint was trained on, as far as evaluation shares them."""
-    data = meta.get("data")
-    beside = path.with_name("config.yaml")
-    if data is None and beside.is_file():
-        data = (yaml.safe_load(beside.read_text(encoding="utf-8")) or {}).get("data")
-    return {key: data[key] for key in DATA_SETTINGS if key in data} if isinstance(data, dict) else {}

@@ -150,7 +150,7 @@ def code_images(
             values = {"bits/dim": 8 * size / images.size, "bytes": size, "tiles": tiles}
             for name in ("encode", "decode"):
                 values[f"{name} tiles/s"] = tiles / sum(getattr(file, name) for file in coded[form])
-            line = Measurement(table="classical", subject=codec.name, settings=settings, values=values)
+            line = Measurement(question="classical", subject=codec.name, settings=settings, values=values)
             found.append(_stamped(line, round(time.perf_counter() - started, 3)))
         if progress is not None:
             progress(codec.name)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from zoo.benchmarks import records as store
@@ -31,6 +30,7 @@ def measure(checkpoint: str, dataset: str = "photos", seed: int = 0, limit: int 
         UserError: the model has no official bins.
     """
     from zoo.benchmarks.measures.evaluator import Settings, evaluate
+    from zoo.benchmarks.measures.identity import describe
     from zoo.checkpoints import load
     from zoo.data import open_split
 
@@ -42,11 +42,11 @@ def measure(checkpoint: str, dataset: str = "photos", seed: int = 0, limit: int 
     for bins in ("normalised", OFFICIAL[name]):
         loaded.network.bins = bins
         loader = open_split(dataset, "test", loaded.network.image_shape, loaded.data, limit)
-        found.append(evaluate(loaded.network, loader, Settings(seed=seed), spec=loaded.spec))
+        found.append(evaluate(loaded.network, loader, Settings(seed=seed), **describe(loaded)))
     floor = loaded.spec["init_args"].get("output", {}).get("min_log_scale", BOUNDED)
     limit_name = "bounded" if floor >= BOUNDED else "unbounded"
     settings = {"limit": limit_name, "trained_with": "as it was", "seed": seed, "weights": loaded.digest}
-    yield line("bins", Path(loaded.path).stem, found[0], found[1], settings, found[0].seconds + found[1].seconds)
+    yield line("bins", found[0].config, found[0], found[1], settings, found[0].seconds + found[1].seconds)
 
 
 def line(
@@ -64,7 +64,7 @@ def line(
         values |= {"official_bits_per_dim": official.bits_per_dim, "official_distortion": official.distortion}
     where = {"dataset": meeting.dataset, "dataset_digest": meeting.dataset_digest, "split": meeting.split}
     return Measurement(
-        table=question,
+        question=question,
         subject=subject,
         settings={"bits": meeting.bits, **settings, **where},
         values=values,

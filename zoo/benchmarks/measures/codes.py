@@ -54,7 +54,7 @@ def price_codes(
     Raises:
         UserError: if the checkpoint holds no priors over codes.
     """
-    from zoo.benchmarks.measures.evaluator import describe_split
+    from zoo.benchmarks.measures.identity import describe_split
     from zoo.checkpoints import load
     from zoo.data import open_split
 
@@ -87,7 +87,7 @@ def price_codes(
     }
     name = Path(checkpoint).parent.name if Path(checkpoint).is_file() else Path(checkpoint).name
     seconds = time.perf_counter() - start
-    return Measurement(table="codes", subject=name, settings=settings, values=values, seconds=seconds, **stamp())
+    return Measurement(question="codes", subject=name, settings=settings, values=values, seconds=seconds, **stamp())
 
 
 def _values(network: Any, nats: dict[str, float], squared: float, images: int) -> dict[str, float]:

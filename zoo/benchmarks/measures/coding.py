@@ -6,11 +6,13 @@ import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from zoo.benchmarks.measures.evaluator import Evaluation, Settings, evaluate
+from zoo.benchmarks.measures.identity import describe
 from zoo.benchmarks.records import Record
-from zoo.checkpoints.store import Loaded, experiment_name, load
+from zoo.checkpoints.store import Loaded, load
 from zoo.data import open_split
 from zoo.errors import UserError
 from zoo.likelihood import AncestralModel
@@ -65,8 +67,8 @@ def estimate(network: AncestralModel, tiles: Tensor, steps: int = 0) -> float:
     """Bits/dim of these tiles by the evaluator, averaged over several draws."""
     several = steps > 0 and network.steps is not None
     evaluation = Evaluation(network, Settings(PASSES, estimator=f"steps-{steps}" if several else ""))
-    for number, batch in enumerate(tiles.split(32)):
-        evaluation.update(batch, None, number)
+    for indices in torch.arange(len(tiles)).split(32):
+        evaluation.update(tiles[indices], None, indices.tolist())
     return evaluation.summary().bits_per_dim
 
 
@@ -86,13 +88,12 @@ def measure(checkpoint: str, dataset: str = "photos", tiles: int = 0, steps: int
     network: Any = loaded.network
     if network.priced != "pixels":
         raise UserError(f"{checkpoint}: prices codes, not pixels, and writes no files; `zoo measure codes` prices it")
-    name = experiment_name(loaded.path)
     loader = open_split(dataset, "test", network.image_shape, loaded.data)
-    record = evaluate(network, loader, config=name, **loaded.described)
+    record = evaluate(network, loader, **describe(loaded))
     count = min(tiles or record.images, record.images)
     x, _ = loader.first(count)
     try:
         record = dataclasses.replace(record, **code_tiles(loaded, x, steps))
     except UserError as error:
-        record = dataclasses.replace(record, note=f"{name}: not coded, {error}")
+        record = dataclasses.replace(record, note=f"{record.config}: not coded, {error}")
     yield record

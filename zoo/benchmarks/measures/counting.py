@@ -240,7 +240,7 @@ def measure(source: str = "configs", only: str = "", workers: int = 0) -> Iterat
         found["saved bytes"] = count.saved
         settings = {"stage": count.stage, "model": count.model, "shape": "x".join(map(str, count.shape))}
         yield Measurement(
-            table="compute",
+            question="compute",
             subject=count.config,
             settings={**settings, "bits": count.bits, "problem": count.problem},
             values={name: value for name, value in found.items() if value is not None and value >= 0},

@@ -1,13 +1,16 @@
-"""The one evaluator: every image of a split once, noise fixed by (seed, pass, batch), sums that no partition changes.
+"""The one evaluator: every image of a split once, with noise of its own, summed so that no partition changes a thing.
 
-Any number of processes gives the same record to the last bit, because the batches are numbered over the whole split
-and dealt out whole, each batch gets its own noise, and the sums are exact (see `zoo.benchmarks.measures.bits_per_dim`).
+The price of an image depends on the image alone: on the seed, the pass and its number in the split, not on the images
+it shares a batch with or on the number of processes. Products of matrices of other sizes round differently, so another
+batch size may change the last digits of float32; another number of processes changes nothing. Everything is computed
+in float32 without TF32, however the model was trained.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,27 +20,18 @@ from torch import Tensor
 
 from zoo.benchmarks import records
 from zoo.benchmarks.measures.bits_per_dim import BitsPerDim, Summary
+from zoo.benchmarks.measures.claims import upheld
+from zoo.benchmarks.measures.identity import Split, architecture, describe, describe_split, passed_checks
 from zoo.benchmarks.records import Record, references
 from zoo.checkpoints.store import weights_digest
 from zoo.errors import UserError
 from zoo.likelihood import AncestralModel, ImportanceSample, LikelihoodModel, LikelihoodTerms, to_levels
 from zoo.likelihood.latents import importance_weighted
+from zoo.likelihood.noise import ImageNoise, Noise
 from zoo.seeds import derive_seed
 
 if TYPE_CHECKING:
     from zoo.data.loading import EvaluationLoader
-
-
-@dataclass(frozen=True)
-class Split:
-    """Which images were priced, in the fields of a record."""
-
-    dataset: str
-    variant: str
-    split: str
-    digest: str
-    resolution: int
-    images: int
 
 
 @dataclass(frozen=True)
@@ -95,51 +89,57 @@ class Evaluation:
         self.priced = network.priced
         self.started = time.perf_counter()
 
-    def update(self, x: Tensor, label: Tensor | None, global_batch: int) -> None:
+    def update(self, x: Tensor, label: Tensor | None, indices: Sequence[int]) -> None:
         """Price a batch.
 
         Args:
             x: (B, C, H, W) uint8.
             label: (B,) int64, -1 = none.
-            global_batch: number of the batch over the whole split; fixes the noise.
+            indices: (B,) number of each image in the split; fixes its noise.
         """
-        terms, bounds = self._draws(x, label, global_batch)
+        terms, bounds = self._draws(x, label, indices)
         nelbo = bounds.mean(dim=0)  # (passes, B) -> (B,)
         if not bool(torch.isfinite(nelbo).all()):
             row = int((~torch.isfinite(nelbo)).nonzero()[0])
             raise UserError(
-                f"image {row} of batch {global_batch} has a cost of {float(nelbo[row])}; the weights are damaged or "
+                f"image {int(indices[row])} of the split has a cost of {float(nelbo[row])}; the weights are damaged or "
                 "the model diverged in training"
             )
         variance = bounds.var(dim=0) / len(bounds) if len(bounds) > 1 else None
         self._metric(terms).update(terms, nelbo, variance)
 
-    def price(self, x: Tensor, label: Tensor | None, global_batch: int) -> tuple[LikelihoodTerms, Tensor]:
+    def price(self, x: Tensor, label: Tensor | None, indices: Sequence[int]) -> tuple[LikelihoodTerms, Tensor]:
         """Terms averaged over passes, and the (B,) nats to report; the caller's random numbers stay as they were."""
-        terms, bounds = self._draws(x, label, global_batch)
+        terms, bounds = self._draws(x, label, indices)
         return terms, bounds.mean(dim=0)  # (passes, B) -> (B,)
 
-    def _draws(self, x: Tensor, label: Tensor | None, global_batch: int) -> tuple[LikelihoodTerms, Tensor]:
+    def _draws(self, x: Tensor, label: Tensor | None, indices: Sequence[int]) -> tuple[LikelihoodTerms, Tensor]:
         """Terms averaged over passes, and the (passes, B) nats of every pass."""
         devices = [x.device] if x.device.type == "cuda" else []
         every: list[LikelihoodTerms] = []
         bounds: list[Tensor] = []
-        with torch.no_grad(), torch.random.fork_rng(devices=devices):
+        with torch.no_grad(), torch.random.fork_rng(devices=devices), full_precision(x.device):
             for number in range(self.settings.passes):
-                torch.manual_seed(noise_seed(self.settings.seed, number, global_batch))
-                if self.settings.weighted:
-                    terms, bound = _weighted(self.network, x, label, self.settings.importance_samples)
-                else:
-                    terms = _double(self._terms(x, label))
-                    bound = terms.nelbo
+                torch.manual_seed(derive_seed(self.settings.seed, number, int(indices[0])))  # of what takes no noise
+                terms, bound = self._one_pass(x, label, indices, number)
                 every.append(terms)
                 bounds.append(bound)
         return mean_terms(every), torch.stack(bounds)
 
-    def _terms(self, x: Tensor, label: Tensor | None) -> LikelihoodTerms:
+    def _one_pass(
+        self, x: Tensor, label: Tensor | None, indices: Sequence[int], number: int
+    ) -> tuple[LikelihoodTerms, Tensor]:
+        """Terms and (B,) nats of one pass."""
+        seed, draws = self.settings.seed, self.settings.importance_samples
+        if self.settings.weighted:
+            several = [ImageNoise(seed, number * draws + draw, indices) for draw in range(draws)]
+            return _weighted(self.network, x, label, several)
+        noise = ImageNoise(seed, number, indices)
         if self.settings.estimator:
-            return self.network.terms_with(self.settings.estimator, x, label)
-        return self.network.terms(x, label)
+            terms = _double(self.network.terms_with(self.settings.estimator, x, label, noise))
+        else:
+            terms = _double(self.network.terms(x, label, noise))
+        return terms, terms.nelbo
 
     def _metric(self, terms: LikelihoodTerms) -> BitsPerDim:
         """The metric, made when the first batch has shown the groups."""
@@ -155,7 +155,7 @@ class Evaluation:
             example: a batch to learn the groups' names from, for a process that was dealt none; it is not counted.
         """
         if self.metric is None and example is not None:
-            terms, _ = self.price(*example(), 0)
+            terms, _ = self.price(*example(), [0])
             rates = {name: rate[:0] for name, rate in terms.rates.items()}
             nothing = LikelihoodTerms(terms.distortion[:0], rates, terms.num_dims, terms.priced)
             self._metric(terms).update(nothing)
@@ -168,9 +168,9 @@ class Evaluation:
 
         Args:
             split: what was priced; its number of images must equal the number priced.
-            batch_size: images per batch, part of what fixes the noise.
+            batch_size: images priced at once.
             summary: from `summary`.
-            identity: `config`, `checkpoint`, `augmented`, `spec` and `note` of the record.
+            identity: what `zoo.benchmarks.measures.identity.describe` says of the checkpoint, and `note`.
 
         Raises:
             UserError: images were missed or priced twice.
@@ -182,9 +182,17 @@ class Evaluation:
             )
         spec = dict(identity.get("spec") or {"class_path": type(self.network).__qualname__, "init_args": {}})
         given = {name: value for name, value in identity.items() if name != "spec" and value is not None}
-        estimator = "importance" if self.settings.weighted else self.network.kind
+        network = architecture(spec) if identity.get("spec") else ""
+        precision = precision_of(self.network)
+        own = split.verified and split.complete and not given.get("overrides") and precision == "float32"
+        given["reproduces"] = upheld(given.get("reproduces", ()), network, split, own)
         return Record(
             model=references.load().family(spec["class_path"]).name,
+            architecture=network,
+            checked=passed_checks(self.network),
+            verified=split.verified,
+            complete=split.complete,
+            precision=precision,
             weights=weights_digest(self.network.state_dict()),
             parameters=sum(parameter.numel() for parameter in self.network.parameters()),
             spec=spec,
@@ -198,8 +206,8 @@ class Evaluation:
             bits=self.network.bits,
             bins=self.network.bins,
             priced=self.priced,
-            estimator=estimator,
-            estimate=self.settings.estimator or self.network.default_estimator,
+            kind="importance" if self.settings.weighted else self.network.kind,
+            estimator=self.settings.estimator or self.network.default_estimator,
             passes=self.settings.passes,
             importance_samples=self.settings.importance_samples if self.settings.weighted else 0,
             seed=self.settings.seed,
@@ -232,7 +240,7 @@ def evaluate(
         loader: whole split, or this process's share of it.
         settings: passes, importance samples, seed.
         progress: called with the number of images after each batch.
-        identity: `config`, `checkpoint`, `augmented`, `spec` and `note` for the record.
+        identity: what `zoo.benchmarks.measures.identity.describe` says of the checkpoint, and `note`.
 
     Returns:
         The record; the same in every process but for date, hardware and seconds.
@@ -241,7 +249,7 @@ def evaluate(
     evaluation = Evaluation(network, settings)
     device = next(iter(network.parameters()), torch.zeros(())).device
     for position, (x, label) in enumerate(loader):
-        evaluation.update(x.to(device), label.to(device), loader.plan.global_batch(position))
+        evaluation.update(x.to(device), label.to(device), loader.indices(position))
         if progress is not None:
             progress(len(x))
 
@@ -250,25 +258,6 @@ def evaluate(
         return x.to(device), label.to(device)
 
     return evaluation.record(split, loader.batch_size, evaluation.summary(example), **identity)
-
-
-def describe_split(loader: EvaluationLoader) -> Split:
-    """Dataset, variant, split, digest and number of images of a loader."""
-    from zoo.data.packed import describe
-
-    images = loader.reader.images
-    info = describe(images.path)
-    variant = info.variant if len(images) == images.info.shape[0] else f"{info.variant}-first{len(images)}"
-    if loader.plan.binarise_seed is not None:
-        variant += "-binarised"
-    return Split(
-        dataset=info.name,
-        variant=variant,
-        split=images.split_name,
-        digest=images.info.sha256,
-        resolution=loader.plan.window.size[0],
-        images=loader.plan.num_samples,
-    )
 
 
 def evaluate_checkpoint(
@@ -304,16 +293,27 @@ def evaluate_checkpoint(
         loader,
         settings,
         progress=progress,
-        config=loaded.path.stem,
-        checkpoint=loaded.path.name,
-        spec=loaded.spec,
+        **describe(loaded),
         note=f"first {limit} images of the file only" if limit else None,
     )
 
 
-def noise_seed(seed: int, number: int, global_batch: int) -> int:
-    """Seed of the noise of one batch in one pass."""
-    return derive_seed(seed, number, global_batch)
+@contextmanager
+def full_precision(device: torch.device) -> Iterator[None]:
+    """Neither autocast nor TF32 inside, whatever is set outside."""
+    before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+    try:
+        with torch.autocast(device.type, enabled=False):
+            yield
+    finally:
+        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
+
+
+def precision_of(network: LikelihoodModel) -> str:
+    """Type of a network's weights."""
+    weights = [parameter.dtype for parameter in network.parameters() if parameter.is_floating_point()]
+    return str(weights[0] if weights else torch.float32).removeprefix("torch.")
 
 
 def mean_terms(every: Sequence[LikelihoodTerms]) -> LikelihoodTerms:
@@ -327,13 +327,15 @@ def mean_terms(every: Sequence[LikelihoodTerms]) -> LikelihoodTerms:
     )
 
 
-def _weighted(network: LikelihoodModel, x: Tensor, label: Tensor | None, k: int) -> tuple[LikelihoodTerms, Tensor]:
-    """Mean of `k` one-sample terms, and the importance-weighted bound (B,) nats they give together."""
+def _weighted(
+    network: LikelihoodModel, x: Tensor, label: Tensor | None, several: Sequence[Noise]
+) -> tuple[LikelihoodTerms, Tensor]:
+    """Mean of one-sample terms, one for each noise, and the importance-weighted bound (B,) nats they give together."""
     if not isinstance(network, AncestralModel):
         raise TypeError(f"{type(network).__name__} has no ancestral pass")
     every = []
-    for _ in range(k):
-        policy = ImportanceSample()
+    for noise in several:
+        policy = ImportanceSample(noise)
         pixels = network.ancestral_pass(policy, x, len(x), label)
         distortion = -pixels.log_prob(to_levels(x, network.bits))
         every.append(_double(LikelihoodTerms(distortion, policy.rates, x[0].numel(), network.priced)))

@@ -9,12 +9,14 @@ import torch
 from torch import Tensor
 
 from zoo.benchmarks import records
-from zoo.benchmarks.measures.evaluator import Settings, evaluate, noise_seed
+from zoo.benchmarks.measures.evaluator import Settings, evaluate
+from zoo.benchmarks.measures.identity import describe
 from zoo.benchmarks.records import Measurement, Record
 from zoo.data import open_split
 from zoo.data.loading import EvaluationLoader
 from zoo.errors import UserError
-from zoo.likelihood import AncestralModel, LikelihoodModel, LikelihoodTerms, Noise
+from zoo.likelihood import AncestralModel, LikelihoodModel, LikelihoodTerms, Noise, SamplePosterior
+from zoo.likelihood.noise import ImageNoise
 from zoo.likelihood.pruning import (
     BYTES_PER_LATENT,
     Granularity,
@@ -59,14 +61,14 @@ def mean_kl(model: AncestralModel, loader: EvaluationLoader, seed: int = 0) -> d
     """Mean KL of every latent dimension over a split: site -> (Z, R, R) nats per image."""
     model.eval()
     device = next(model.parameters()).device
-    statistics = MeanKL()
+    policy = SamplePosterior()
+    statistics = MeanKL(lambda site: policy(site))
     for position, (x, _) in enumerate(loader):
-        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-            torch.manual_seed(noise_seed(seed, 0, loader.plan.global_batch(position)))
-            try:
-                model.ancestral_pass(statistics, x.to(device))
-            except ValueError as error:
-                raise UserError(f"{type(model).__name__} cannot be pruned: {error}") from error
+        policy = SamplePosterior(ImageNoise(seed, 0, loader.indices(position)))
+        try:
+            model.ancestral_pass(statistics, x.to(device))
+        except ValueError as error:
+            raise UserError(f"{type(model).__name__} cannot be pruned: {error}") from error
     return statistics.means()
 
 
@@ -107,7 +109,7 @@ def measure(
     for share in sorted(percent):
         keep = keep_share(entries, share / 100.0)
         loader = open_split(dataset, split, network.image_shape, loaded.data, limit, batch_size)
-        identity = {"config": loaded.path.stem, **loaded.described}
+        identity = describe(loaded)
         try:
             record = evaluate(PrunedModel(network, keep), loader, Settings(seed=seed), **identity)
         except UserError as error:  # draws from the prior of a small network may overflow; other shares are still good
@@ -122,7 +124,7 @@ def measure(
 def _line(record: Record, weights: str, settings: Mapping[str, str | float], kept: int, total: int) -> Measurement:
     """One share as a stored line."""
     return Measurement(
-        table="pruning",
+        question="pruning",
         subject=record.config,
         settings={
             **settings,

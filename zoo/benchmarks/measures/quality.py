@@ -213,5 +213,5 @@ def score(
     known = {"extractor": extractor.name, "real": len(real), "samples": 0 if fake is None else len(fake), **settings}
     seconds = time.perf_counter() - start
     return Measurement(
-        table="quality", subject=subject, settings=known, values=scores, **{**stamp(), "seconds": seconds}
+        question="quality", subject=subject, settings=known, values=scores, **{**stamp(), "seconds": seconds}
     )

@@ -40,7 +40,7 @@ def measure(checkpoint: str, images: int = 16, batch_size: int = 16, steps: int 
     settings |= {"weights": loaded.digest, "threads": torch.get_num_threads()} | chosen
     values = {"seconds per 1000 images": seconds}
     subject = Path(checkpoint).stem
-    yield Measurement(table="speed_sampling", subject=subject, settings=settings, values=values, **stamp())
+    yield Measurement(question="speed_sampling", subject=subject, settings=settings, values=values, **stamp())
 
 
 def seconds_per_thousand(

@@ -41,10 +41,9 @@ def measure(
     """
     import torch
 
-    from zoo.benchmarks.measures.evaluator import describe_split
+    from zoo.benchmarks.measures.identity import describe, describe_split
     from zoo.benchmarks.measures.variance import variance_ratio
     from zoo.checkpoints import load
-    from zoo.checkpoints.store import experiment_name
     from zoo.data import open_split
     from zoo.models import VDM
 
@@ -60,7 +59,7 @@ def measure(
         if plot is not None:
             _draw(model, x, plot)
     settings = {
-        "checkpoint": experiment_name(loaded.path),
+        "checkpoint": describe(loaded)["config"],
         "weights": loaded.digest,
         "dataset": describe_split(loader).dataset,
         "split": split,
@@ -72,7 +71,7 @@ def measure(
     }
     ends = [end.item() for end in model.schedule.ends()]
     yield Measurement(
-        table="schedules", subject="VDM", settings=settings, values=_values(ends, linear, own), **store.stamp()
+        question="schedules", subject="VDM", settings=settings, values=_values(ends, linear, own), **store.stamp()
     )
 
 

@@ -71,7 +71,7 @@ def measure(
     shared = {"batch_size": batch_size, "threads": threads, "repeats": repeats, **_size(spec)}
     for ((layout, compiled), kind), found in timings.items():
         yield Measurement(
-            table="speed",
+            question="speed",
             subject=name,
             settings={"work": kind, "layout": layout, "compiled": compiled, **shared},
             values=_values(_fastest(found), flops[kind], batch_size, peaks),

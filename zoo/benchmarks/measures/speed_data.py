@@ -54,7 +54,7 @@ def measure(
             values |= {} if way.cpu_seconds is None else {"CPU us/image": way.cpu_seconds * 1e6}
             values |= {} if way.share is None else {"share of np.memmap": way.share}
             settings = {"side": side, "images": SIZES[side]}
-            yield Measurement(table="speed_data", subject=way.method, settings=settings, values=values, **stamp())
+            yield Measurement(question="speed_data", subject=way.method, settings=settings, values=values, **stamp())
 
 
 def time_reading(side: int, count: int, folder: Path, repeats: int, workers: int) -> list[Measured]:

@@ -74,7 +74,7 @@ def _measure(
     record = None if run.diverged else price(run, dataset, seed=seed, limit=limit)
     settings = {"batch_size": batch_size, "steps": steps, "threshold": threshold, "lr": lr, "seed": seed}
     return Measurement(
-        table="stability",
+        question="stability",
         subject="Efficient-VDVAE, 7 layers",
         settings={"gradient_smoothing": smoothing, "beta": beta, **settings, "dataset": dataset},
         values=_values(run, record),

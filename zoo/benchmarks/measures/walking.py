@@ -37,7 +37,7 @@ def measure(checkpoint: str, batch_size: int = 1) -> Iterator[Measurement]:
             "threads": torch.get_num_threads(),
         }
         yield Measurement(
-            table="speed_walk",
+            question="speed_walk",
             subject=f"{Path(checkpoint).stem} {stage}".strip(),
             settings=settings,
             values={"cached": speed.cached, "rows": speed.rows, "whole": speed.whole},

@@ -2,7 +2,7 @@
 
 from zoo.benchmarks.records.files import LOCAL, PACKAGED, SCHEMA, append, collect, place, read, try_place
 from zoo.benchmarks.records.provenance import stamp
-from zoo.benchmarks.records.record import Line, Measurement, Record, about, latest, of_kind
+from zoo.benchmarks.records.record import Line, Measurement, Record, about, best, of_kind
 
 __all__ = [
     "LOCAL",
@@ -13,8 +13,8 @@ __all__ = [
     "Record",
     "about",
     "append",
+    "best",
     "collect",
-    "latest",
     "of_kind",
     "place",
     "read",

@@ -10,25 +10,26 @@ import fcntl
 import json
 import math
 import os
+import re
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from zoo.benchmarks.records.record import Line, Measurement, Record
 from zoo.errors import UserError, closest
 
-SCHEMA = 1
+SCHEMA = 2
 PACKAGED = Path(__file__).with_name("shipped")
 LOCAL = Path("records")
-KINDS: dict[str, type[Line]] = {Record.kind: Record, Measurement.kind: Measurement}
+KINDS: dict[str, type[Line]] = {Record.line: Record, Measurement.line: Measurement}
 
 
 def place(root: str | os.PathLike[str], line: Line) -> Path:
     """The file of records a line belongs into: `root` itself if it is named `*.jsonl`, else a file in that folder."""
     target = Path(root)
-    name = line.config if isinstance(line, Record) else line.table if isinstance(line, Measurement) else line.kind
+    name = line.config if isinstance(line, Record) else line.question if isinstance(line, Measurement) else line.line
     return target if target.suffix == ".jsonl" else target / f"{name}.jsonl"
 
 
@@ -61,7 +62,7 @@ def append(path: str | os.PathLike[str], line: Line) -> None:
     problem = _problem(type(line), dataclasses.asdict(line)) or line.check()
     if problem:
         raise UserError(f"{target}: record not written, {problem}")
-    payload = {"schema": SCHEMA, "kind": line.kind, **dataclasses.asdict(line)}
+    payload = {"schema": SCHEMA, "line": line.line, **dataclasses.asdict(line)}
     text = (json.dumps(payload, ensure_ascii=False, allow_nan=False) + "\n").encode()
     target.parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(target, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
@@ -119,20 +120,24 @@ def _parse(content: str, where: str) -> Line:
     """One line of a file; `where` names it in messages."""
     try:
         values = json.loads(content)
-    except json.JSONDecodeError as error:
-        raise UserError(f"{where}: not JSON ({error.msg}); remove the line or restore the file") from error
+    except (ValueError, RecursionError) as error:  # a number of too many digits is a ValueError
+        reason = error.msg if isinstance(error, json.JSONDecodeError) else "too deep, or a number too long"
+        raise UserError(f"{where}: not JSON ({reason}); remove the line or restore the file") from error
     if not isinstance(values, dict):
         raise UserError(f"{where}: expected an object with a record's fields")
+    if re.search("[\ud800-\udfff]", json.dumps(values, ensure_ascii=False)):
+        raise UserError(f"{where}: half a character inside; remove the line or restore the file")
     schema = values.pop("schema", None)
     if schema != SCHEMA:
-        raise UserError(f"{where}: schema {schema!r}, this version reads {SCHEMA}; update the package")
-    kind = values.pop("kind", None)
-    if kind not in KINDS:
-        raise UserError(f"{where}: kind {kind!r}; {closest(str(kind), KINDS)}")
+        how = "`python -m zoo.benchmarks.records.migrate FILE` converts it" if schema == 1 else "update the package"
+        raise UserError(f"{where}: schema {schema!r}, this version reads {SCHEMA}; {how}")
+    kind = values.pop("line", None)
+    if not isinstance(kind, str) or kind not in KINDS:
+        raise UserError(f"{where}: line {kind!r}; {closest(str(kind), KINDS)}")
     problem = _problem(KINDS[kind], values)
     if problem:
         raise UserError(f"{where}: {problem}")
-    line = KINDS[kind](**values)
+    line = KINDS[kind](**{name: tuple(v) if isinstance(v, list) else v for name, v in values.items()})
     problem = line.check()
     if problem:
         raise UserError(f"{where}: {problem}")
@@ -164,12 +169,15 @@ def _fits(value: Any, hint: Any) -> bool:
         return value in arguments
     if origin in (typing.Union, types.UnionType):
         return any(_fits(value, argument) for argument in arguments)
+    if origin is not None and issubclass(origin, Sequence):
+        return isinstance(value, list | tuple) and all(_fits(item, arguments[0]) for item in value)
     if origin is not None and issubclass(origin, Mapping):
         return isinstance(value, Mapping) and all(
             isinstance(key, str) and _fits(item, arguments[1]) for key, item in value.items()
         )
     if hint is float:
-        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        return number and (abs(value) < 2**1023 if isinstance(value, int) else math.isfinite(value))
     if hint is int:
         return isinstance(value, int) and not isinstance(value, bool)
     return isinstance(value, hint)

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from zoo.benchmarks.records import Line, Measurement, Record, about, latest, of_kind
+from zoo.benchmarks.records import Line, Measurement, Record, about, best, of_kind
 from zoo.benchmarks.records.references import References
 from zoo.benchmarks.render import NOT_RUN, Cell, Column, Section, Table, word
 from zoo.benchmarks.tables.nll import experiment_of, label_of
@@ -23,6 +23,7 @@ class Row:
     label: str
     parameters: set[int] = field(default_factory=set)
     records: dict[int, Record] = field(default_factory=dict)
+    coded: dict[int, Record] = field(default_factory=dict)
 
 
 def build(records: Sequence[Line], references: References, *, dataset: str = "photos") -> Table:
@@ -35,17 +36,17 @@ def build(records: Sequence[Line], references: References, *, dataset: str = "ph
     """
     priced = [
         record
-        for record in latest(of_kind(records, Record))
-        if record.dataset == dataset and record.variant in ("", dataset) and not record.partial
+        for record in best(of_kind(records, Record))
+        if record.dataset == dataset and record.variant in ("", dataset) and record.complete
         if record.split == "test" and record.priced == "pixels" and record.bits in DEPTHS
-        if record.bins == "normalised" and record.estimator != "importance"
+        if record.bins == "normalised" and record.kind != "importance"
         if re.fullmatch(rf"[a-z0-9-]+-{dataset}-[1-8]bit", record.config)  # shipped checkpoints, no experiments
     ]
     classical = [line for line in about(records, "classical") if line.settings.get("dataset") == dataset]
     digests = {record.dataset_digest for record in priced} | {str(line.settings["digest"]) for line in classical}
     if len(digests) > 1:
         raise ValueError(f"demo table: records of {len(digests)} different versions of {dataset}")
-    rows = _rows(priced)
+    rows = _rows(priced, best(record for record in of_kind(records, Record) if record.coded_net is not None))
     columns = [Column("model", numeric=False), Column("parameters")]
     for depth in DEPTHS:
         columns += [Column(f"{depth} bits, bits/dim"), Column(f"{depth} bits, coded against estimate")]
@@ -60,12 +61,15 @@ def build(records: Sequence[Line], references: References, *, dataset: str = "ph
     )
 
 
-def _rows(priced: Iterable[Record]) -> list[Row]:
-    """Records of one experiment at both depths side by side."""
+def _rows(priced: Iterable[Record], coded: Iterable[Record]) -> list[Row]:
+    """Records of one experiment at both depths side by side, and what its files took."""
+    files = {record.question: record for record in coded}
     rows: dict[tuple[str, str], Row] = {}
     for record in priced:
         row = rows.setdefault((label_of(record), experiment_of(record)), Row(label_of(record)))
         row.records[record.bits] = record
+        if record.question in files:
+            row.coded[record.bits] = files[record.question]
         row.parameters.add(record.parameters)
     return list(rows.values())
 
@@ -82,7 +86,7 @@ def _model_cells(row: Row, references: References) -> list[Cell]:
     ]
     for depth in DEPTHS:
         record = row.records.get(depth)
-        cells += [measured_cell(record, references), coded_cell(record)]
+        cells += [measured_cell(record, references), coded_cell(row.coded.get(depth))]
     return cells
 
 

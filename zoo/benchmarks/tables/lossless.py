@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from zoo.benchmarks.records import Line, Measurement, Record, about, latest, of_kind
+from zoo.benchmarks.records import Line, Measurement, Record, about, best, of_kind
 from zoo.benchmarks.records.references import References
 from zoo.benchmarks.render import NOT_PUBLISHED, Cell, Column, Section, Table, number, word
 from zoo.benchmarks.tables.printed import Joined, printed
@@ -35,7 +35,7 @@ def build(records: Sequence[Line], references: References) -> Table:
     classical = about(records, "classical")
     sections = []
     for key in sorted({(r.dataset, r.variant, r.bits) for r in coded}, key=lambda key: (key[:2], -key[2])):
-        same = [record for record in latest(coded) if (record.dataset, record.variant, record.bits) == key]
+        same = [record for record in best(coded) if (record.dataset, record.variant, record.bits) == key]
         sections.append(_section(key, same, classical))
     sections += _published(references, joined(records, references))
     return Table(
@@ -53,7 +53,7 @@ def build(records: Sequence[Line], references: References) -> Table:
         ],
         sections=sections,
         marks=MARKS,
-        notes=sorted({record.note for record in latest(coded) if record.note}),
+        notes=sorted({record.note for record in best(coded) if record.note}),
     )
 
 

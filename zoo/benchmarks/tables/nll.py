@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from zoo.benchmarks.records import Line, Record, latest, of_kind
+from zoo.benchmarks.records import Line, Record, best, of_kind
 from zoo.benchmarks.records.references import Reference, References
 from zoo.benchmarks.render import Cell, Column, Section, Table, number, word
 from zoo.benchmarks.tables.shared import (
@@ -64,14 +64,14 @@ def build(
     """Published beside measured likelihoods, 8-bit and 5-bit columns side by side.
 
     Args:
-        records: stored lines; those that price pixels are used, the latest of each question.
+        records: stored lines; those that price pixels are used, the best of each question.
         references: published numbers.
         dataset: show only these images: a name of `zoo data list` or a part of the papers' name.
         ablations: also show the rows of ablation tables.
     """
     sections = _published(references, ablations)
     skipped = 0
-    for record in latest(of_kind(records, Record)):
+    for record in best(of_kind(records, Record)):
         if record.priced == "codes" or column_of(record.bits, record.dataset) is None:
             skipped += 1
         else:
@@ -111,18 +111,23 @@ def heading_of(record: Record, references: References) -> Heading:
         variant = ""
     own = record.dataset not in references.datasets or record.dataset == "photos"
     variant = references.heading(variant)
+    if not record.verified and not own:
+        return Heading(known.name, record.resolution, f"{variant or known.name}, not verified")
     return Heading(known.name, record.resolution, variant, record.dataset_digest[:12] if own else "")
 
 
 def label_of(record: Record) -> str:
     """Row of a measured number; everything that makes it another kind of number is part of the name."""
     label = record.model
-    if record.estimator == "importance":
+    if record.kind == "importance":
         label += f", importance-weighted, {record.importance_samples} samples"
-    if record.estimate:
-        label += f", {estimate_name(record.estimate)}"
+    if record.estimator:
+        label += f", {estimate_name(record.estimator)}"
     if record.bins != "normalised":
         label += ", official formula"
+    label += "".join(f", {name}={value}" for name, value in record.overrides.items())
+    if record.precision != "float32" or record.tf32:
+        label += f", {record.precision}{' with TF32' if record.tf32 else ''}"
     return label
 
 
@@ -195,6 +200,8 @@ def _add_measured(sections: dict[Heading, list[Row]], record: Record, references
         if (row.label, row.experiment) == (label, experiment) and column not in row.measured and not row.published:
             row.measured[column] = record
             return
+    taken = any((row.label, row.experiment) == (label, experiment) for row in rows)
+    label += f", weights {record.weights[:8]}" if taken else ""
     rows.append(Row(label, experiment, measured={column: record}))
 
 

@@ -27,6 +27,10 @@ MARKS = {
     "ᵃ": "which of the two preparations of the images is taken from the paper's date or name for it",
     "ʰ": "one half of the test images (Efficient-VDVAE splits them into validation and test)",
     "ᵖ": "fewer images than the split has, or a split other than test",
+    "ᵘ": "the data were not compared with published digests and counts: other images may hide under the name",
+    "ᵗ": "an argument of the network was changed for this number, as the row says",
+    "ᵈ": "weights in another precision than float32, or products rounded to TF32",
+    "ᶻ": "the model's class never passed `zoo.testing.check_model`: its probabilities may not sum to one",
     "ˢ": "measured on the nearest split that can be rebuilt; the published one cannot",
     "ᵇ": "measured under bins that meet; the published number is by the official formula",
     "ᴬ": "FID, precision and recall of the ADM evaluator: Inception features, k = 3",
@@ -96,9 +100,7 @@ def source_of(numbers: Sequence[Reference], references: References) -> Cell:
 
 def kind_of(record: Record) -> str:
     """Kind of a measured likelihood, in the words of the references."""
-    if record.estimate.startswith("ode"):
-        return "ode"
-    return record.estimator
+    return "ode" if record.estimator.startswith("ode") else record.kind
 
 
 def provenance(line: Line) -> dict[str, Any]:
@@ -112,19 +114,23 @@ def provenance(line: Line) -> dict[str, Any]:
             "split": line.split,
             "images": line.images,
             "value": f"{line.bits_per_dim:.6f} ± {line.standard_error:.6f} bits/dim",
-            "estimator": " ".join(filter(None, [line.estimator, line.estimate])),
+            "estimator": " ".join(filter(None, [line.kind, line.estimator])),
             "passes": line.passes,
+            "precision": line.precision + (", TF32" if line.tf32 else ""),
+            "overrides": _joined(line.overrides),
+            "verified data": line.verified,
             "importance_samples": line.importance_samples or "",
             "bins": line.bins,
             "seed": line.seed,
             "batch_size": line.batch_size,
+            "architecture": line.architecture,
             "weights": line.weights,
             "dataset_digest": line.dataset_digest,
             "note": line.note,
             **shared,
         }
     if isinstance(line, Measurement):
-        return {"experiment": line.subject, "question": line.table, **line.settings, "note": line.note, **shared}
+        return {"experiment": line.subject, "question": line.question, **line.settings, "note": line.note, **shared}
     return shared
 
 
@@ -137,9 +143,11 @@ def record_marks(record: Record, references: References) -> list[str]:
     marks = ["*"] * record.augmented
     marks += ["†"] * (record.bins != "normalised")
     marks += ["§"] * (not references.family(str(record.spec.get("class_path", ""))).paper_prices_pixels)
-    marks += ["ᵏ"] * (record.estimator == "importance")
-    marks += ["ᵒ"] * record.estimate.startswith("ode")
-    return marks + ["ᵖ"] * (record.split != "test" or record.partial)
+    marks += ["ᵏ"] * (record.kind == "importance")
+    marks += ["ᵒ"] * record.estimator.startswith("ode")
+    marks += ["ᵘ"] * (not record.verified) + ["ᵗ"] * bool(record.overrides)
+    marks += ["ᵈ"] * (record.precision != "float32" or record.tf32) + ["ᶻ"] * (not record.checked)
+    return marks + ["ᵖ"] * (record.split != "test" or not record.complete)
 
 
 def measured_cell(
@@ -153,7 +161,7 @@ def measured_cell(
         scale = record.nats_per_image / record.bits_per_dim if record.bits_per_dim else 0.0
         value, error = record.nats_per_image, record.standard_error * scale
     digits = 2 if nats else 3
-    sign = "" if record.estimator == "exact" else "≤ "
+    sign = "" if record.kind == "exact" else "≤ "
     return number(
         value,
         digits,
@@ -185,9 +193,7 @@ def gap_cell(published: float | None, measured: float | None, digits: int = 3) -
 
 def reproduced(line: Line) -> tuple[str, ...]:
     """Rows of the published tables that a stored line says it reproduces."""
-    if isinstance(line, Measurement):
-        return tuple(str(line.settings.get("reproduces") or "").split())
-    return tuple(vars(line).get("reproduces") or ())
+    return tuple(line.reproduces)
 
 
 def deviations(record: Record, reference: Reference, references: References) -> tuple[str, ...] | None:
@@ -200,10 +206,10 @@ def deviations(record: Record, reference: Reference, references: References) -> 
     if (
         record.priced == "codes"
         or record.augmented != reference.augmented
-        or (record.estimator == "importance") != (reference.kind == "importance")
+        or (record.kind == "importance") != (reference.kind == "importance")
     ):
         return None
-    if record.estimate != estimate and not (not steps and record.estimate == "continuous"):
+    if record.estimator != estimate and not (not steps and record.estimator == "continuous"):
         return None
     variant = "" if record.variant == record.dataset else record.variant
     marks = ["ˢ"] * (variant != reference.variant)
@@ -229,7 +235,7 @@ def joined(lines: Sequence[Line], references: References) -> dict[str, Measured]
 def _answers(line: Line, reference: Reference, references: References) -> Iterator[Measured]:
     """The number of a line that a published number asks for, if it has it."""
     if isinstance(line, Measurement):
-        name, scale = QUANTITIES.get((line.table, reference.metric), ("", 1.0))
+        name, scale = QUANTITIES.get((line.question, reference.metric), ("", 1.0))
         if name in line.values:
             yield Measured(line.values[name] * scale, line)
     elif isinstance(line, Record):
