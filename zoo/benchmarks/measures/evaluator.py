@@ -9,7 +9,7 @@ in float32 without TF32, however the model was trained.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -180,49 +180,50 @@ class Evaluation:
                 f"{split.dataset}/{split.split}: {summary.images} images priced, the split has {split.images}; each "
                 "must be priced once, so no record is written"
             )
-        spec = dict(identity.get("spec") or {"class_path": type(self.network).__qualname__, "init_args": {}})
-        given = {name: value for name, value in identity.items() if name != "spec" and value is not None}
-        network = architecture(spec) if identity.get("spec") else ""
-        precision = precision_of(self.network)
-        own = split.verified and split.complete and not given.get("overrides") and precision == "float32"
-        given["reproduces"] = upheld(given.get("reproduces", ()), network, split, own)
+        given = {name: value for name, value in identity.items() if value is not None}
+        spec = dict(given.pop("spec", {}) or {"class_path": type(self.network).__qualname__, "init_args": {}})
+        known = self._network(spec if identity.get("spec") else {})
+        own = split.verified and split.complete and not given.get("overrides") and known["precision"] == "float32"
+        given["reproduces"] = upheld(given.get("reproduces", ()), known["architecture"], split, own)
         return Record(
             model=references.load().family(spec["class_path"]).name,
-            architecture=network,
-            checked=passed_checks(self.network),
-            verified=split.verified,
-            complete=split.complete,
-            precision=precision,
-            weights=weights_digest(self.network.state_dict()),
-            parameters=sum(parameter.numel() for parameter in self.network.parameters()),
             spec=spec,
             dataset=split.dataset,
             variant=split.variant,
             split=split.split,
             dataset_digest=split.digest,
+            verified=split.verified,
+            complete=split.complete,
             resolution=split.resolution,
-            images=summary.images,
             num_dims=self.num_dims,
-            bits=self.network.bits,
-            bins=self.network.bins,
             priced=self.priced,
-            kind="importance" if self.settings.weighted else self.network.kind,
-            estimator=self.settings.estimator or self.network.default_estimator,
             passes=self.settings.passes,
             importance_samples=self.settings.importance_samples if self.settings.weighted else 0,
             seed=self.settings.seed,
             batch_size=batch_size,
-            bits_per_dim=summary.bits_per_dim,
-            standard_error=summary.standard_error,
-            draw_error=summary.draw_error,
-            nats_per_image=summary.nats_per_image,
             rate=summary.rate,
-            distortion=summary.distortion,
-            rates=dict(summary.rates),
             seconds=round(time.perf_counter() - self.started, 3),
+            **{**summary._asdict(), "rates": dict(summary.rates)},
+            **known,
             **{"config": spec["class_path"].rpartition(".")[2], **given},
             **records.stamp(),
         )
+
+    def _network(self, spec: Mapping[str, Any]) -> dict[str, Any]:
+        """What a record says of the network and of the way it was priced."""
+        weights = list(self.network.parameters())
+        types = [weight.dtype for weight in weights if weight.is_floating_point()] or [torch.float32]
+        return {
+            "architecture": architecture(spec) if spec else "",
+            "checked": passed_checks(self.network),
+            "precision": str(types[0]).removeprefix("torch."),
+            "weights": weights_digest(self.network.state_dict()),
+            "parameters": sum(weight.numel() for weight in weights),
+            "bits": self.network.bits,
+            "bins": self.network.bins,
+            "kind": "importance" if self.settings.weighted else self.network.kind,
+            "estimator": self.settings.estimator or self.network.default_estimator,
+        }
 
 
 def evaluate(
@@ -308,12 +309,6 @@ def full_precision(device: torch.device) -> Iterator[None]:
             yield
     finally:
         torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
-
-
-def precision_of(network: LikelihoodModel) -> str:
-    """Type of a network's weights."""
-    weights = [parameter.dtype for parameter in network.parameters() if parameter.is_floating_point()]
-    return str(weights[0] if weights else torch.float32).removeprefix("torch.")
 
 
 def mean_terms(every: Sequence[LikelihoodTerms]) -> LikelihoodTerms:

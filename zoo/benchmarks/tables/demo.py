@@ -57,7 +57,7 @@ def build(records: Sequence[Line], references: References, *, dataset: str = "ph
         intro=_intro(priced),
         sections=[Section("Test photographs, 32x32 tiles", columns, cells)],
         marks=MARKS,
-        notes=_notes(priced, classical),
+        notes=_notes(rows, classical),
     )
 
 
@@ -127,7 +127,7 @@ def _intro(priced: Sequence[Record]) -> list[str]:
     ]
 
 
-def _notes(priced: Sequence[Record], classical: Sequence[Measurement]) -> list[str]:
+def _notes(rows: Sequence[Row], classical: Sequence[Measurement]) -> list[str]:
     """How the codecs were run, and what the records add."""
     how = {line.subject: str(line.settings["how"]) for line in classical}
     notes = [f"{name}: {settings}." for name, settings in sorted(how.items())]
@@ -142,4 +142,5 @@ def _notes(priced: Sequence[Record], classical: Sequence[Measurement]) -> list[s
             + "; ".join(f"{name}, {layout}: {form}" for (name, layout), form in sorted(stored.items()))
             + ")."
         )
-    return notes + sorted({record.note for record in priced if record.note})
+    shown = [record for row in rows for record in (*row.records.values(), *row.coded.values())]
+    return notes + sorted({record.note for record in shown if record.note})
