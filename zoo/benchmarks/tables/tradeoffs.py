@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from zoo.benchmarks.records import Line, Measurement, Record, about, latest, of_kind
+from zoo.benchmarks.records import Line, Measurement, Record, about, of_kind
 from zoo.benchmarks.records.references import Reference, References
 from zoo.benchmarks.render import Cell, Column, Section, Table, number, word
 from zoo.benchmarks.tables.nll import label_of
@@ -68,7 +68,7 @@ def _entries(records: Sequence[Line], dataset: str) -> list[Entry]:
     counts = {plain(line.subject): line for line in about(records, "compute")}
     times = {plain(line.subject): line for line in about(records, "speed_sampling")}
     best: dict[tuple[str, int], Record] = {}
-    for record in latest(of_kind(records, Record)):
+    for record in best(of_kind(records, Record)):
         whole = record.dataset == dataset and record.variant in ("", dataset) and record.split == "test"
         if whole and not record.partial and record.priced == "pixels" and record.bins == "normalised":
             key = (record.config, record.bits)
