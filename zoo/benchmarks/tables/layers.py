@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from zoo.benchmarks.records import Line, Measurement, Record, about, latest, of_kind
+from zoo.benchmarks.records import Line, Measurement, Record, about, best, of_kind
 from zoo.benchmarks.records.references import Reference, References
 from zoo.benchmarks.render import Column, Section, Table, number, word
 from zoo.benchmarks.tables.shared import MARKS, line_cell, measured_cell, published_cell
@@ -76,9 +76,9 @@ def _shipped(records: Sequence[Line], references: References) -> list[Section]:
     """Priced hierarchies; every group of their rate is a stochastic layer."""
     found: list[Record] = [
         record
-        for record in latest(of_kind(records, Record))
+        for record in best(of_kind(records, Record))
         if record.model in HIERARCHIES and record.priced == "pixels"
-        if not record.partial and record.estimator == "bound"
+        if record.complete and record.kind == "bound"
     ]
     if not found:
         return []

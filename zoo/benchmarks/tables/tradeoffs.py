@@ -67,15 +67,15 @@ def _entries(records: Sequence[Line], dataset: str) -> list[Entry]:
     """The best estimate of each checkpoint on the whole test split, with its costs."""
     counts = {plain(line.subject): line for line in about(records, "compute")}
     times = {plain(line.subject): line for line in about(records, "speed_sampling")}
-    best: dict[tuple[str, int], Record] = {}
+    chosen: dict[tuple[str, int], Record] = {}
     for record in best(of_kind(records, Record)):
         whole = record.dataset == dataset and record.variant in ("", dataset) and record.split == "test"
-        if whole and not record.partial and record.priced == "pixels" and record.bins == "normalised":
+        if whole and record.complete and record.priced == "pixels" and record.bins == "normalised":
             key = (record.config, record.bits)
-            known = best.get(key)
-            if record.estimator != "importance" and (known is None or record.bits_per_dim < known.bits_per_dim):
-                best[key] = record
-    entries = [Entry(r, counts.get(plain(r.config)), times.get(plain(r.config))) for r in best.values()]
+            known = chosen.get(key)
+            if record.kind != "importance" and (known is None or record.bits_per_dim < known.bits_per_dim):
+                chosen[key] = record
+    entries = [Entry(r, counts.get(plain(r.config)), times.get(plain(r.config))) for r in chosen.values()]
     return sorted(entries, key=lambda entry: (-entry.record.bits, entry.record.bits_per_dim))
 
 
