@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from zoo.benchmarks.records import Line, Measurement, Record, about, of_kind
+from zoo.benchmarks.records import Line, Measurement, Record, about, best, of_kind
 from zoo.benchmarks.records.references import Reference, References
 from zoo.benchmarks.render import Cell, Column, Section, Table, number, word
 from zoo.benchmarks.tables.nll import label_of
