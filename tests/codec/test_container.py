@@ -110,7 +110,7 @@ def test_forged_payloads_fail_the_pixel_check_sum(coded: bytes) -> None:
 
 def test_a_header_cannot_claim_more_than_its_payload_can_hold(coded: bytes) -> None:
     entries = [["a.png", "R", [100_000, 100_000]]]
-    with pytest.raises(UserError, match="batches do not hold"):
+    with pytest.raises(UserError, match="far more pixels"):
         unpack(forged(coded, 12, entries), "forged.zoo")
 
 

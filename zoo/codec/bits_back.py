@@ -23,10 +23,10 @@ from zoo.codec.symbols import Popper, Recorder, Region
 from zoo.likelihood import (
     AncestralModel,
     DiagonalGaussian,
-    Given,
     LatentSite,
     Law,
     PointMass,
+    Remembering,
     SamplePosterior,
     from_levels,
     site_kl,
@@ -34,6 +34,7 @@ from zoo.likelihood import (
 )
 from zoo.likelihood.latents import gaussian, gaussian_free
 
+_ROOM = 1 << 28  # bytes of states that a decoder keeps for its second pass
 _SITES_PER_BATCH = 1 << 20  # counters of the shared generator reserved for a batch
 
 
@@ -117,10 +118,11 @@ def _binned_bits(k: Symbols, std: Floats) -> float:
     return float(-torch.log2(mass.clamp_min(2.0**-24)).sum())
 
 
-class _Decode:
+class _Decode(Remembering):
     """Policy of the decoder: pops every latent under its prior, before the image is known."""
 
-    def __init__(self, plan: Plan, batch: int, stack: Stack) -> None:
+    def __init__(self, plan: Plan, batch: int, stack: Stack, again: bool) -> None:
+        super().__init__(_ROOM if again else 0)
         self.stack, self.grids = stack, _Grids(plan, batch)
         self.latents: list[Tensor] = []
         self.coded: list[tuple[GridSite, Symbols] | None] = []
@@ -148,11 +150,12 @@ class _PopCodes:
         return torch.from_numpy(self.stack.pop_table(rows).astype(np.int64)).reshape(law.shape)
 
 
-class _Posteriors(Given):
-    """Known latents, while the posterior of every site is collected."""
+class _Posteriors(Remembering):
+    """The decoded latents, while the posterior of every site is collected."""
 
-    def __init__(self, latents: list[Tensor]) -> None:
-        super().__init__(latents)
+    def __init__(self, decoded: _Decode) -> None:
+        super().__init__(0)
+        self.latents, self.kept = decoded.latents, decoded.kept
         self.posteriors: list[DiagonalGaussian | PointMass | None] = []
 
     def __call__(self, site: LatentSite) -> Tensor:
@@ -206,12 +209,13 @@ def decode_batch(model: AncestralModel, sizes: list[tuple[int, int]], plan: Plan
 
     The posterior bits of batch 0 were borrowed from the seeded supply, so nobody needs them back.
     """
-    policy = _Decode(plan, batch, stack)
+    again = batch > 0 and plan.chained
+    policy = _Decode(plan, batch, stack, again)
     pixels = model.ancestral_pass(policy, None, len(sizes))
     shape = (len(sizes), *model.image_shape)
     x = from_levels(pixels.visit(Popper(stack, Region(shape, sizes))), model.bits)
-    if batch and plan.chained and any(coded is not None for coded in policy.coded):
-        known = _Posteriors(policy.latents)
+    if again and any(coded is not None for coded in policy.coded):
+        known = _Posteriors(policy)
         model.ancestral_pass(known, x, len(x))
         for coded, posterior in zip(reversed(policy.coded), reversed(known.posteriors), strict=True):
             if coded is not None and isinstance(posterior, DiagonalGaussian):

@@ -8,6 +8,7 @@ shared generator, and it costs nothing.
 
 from __future__ import annotations
 
+import math
 import zlib
 from dataclasses import dataclass
 
@@ -23,6 +24,14 @@ REACH = 10.0  # prior standard deviations covered by the grid
 SEEDED = 0
 _MOST_CHANNELS = 1 << 22  # of all sites together
 _STEP_ORIGIN, _STEPS_PER_OCTAVE = 100, 8
+# 2**(n / 8), written out so that no system's power function decides its last bit
+_EIGHTHS = tuple(
+    float.fromhex(f"0x1.{digits}p0")
+    for digits in (
+        "0000000000000", "172b83c7d517b", "306fe0a31b715", "4bfdad5362a27",
+        "6a09e667f3bcd", "8ace5422aa0db", "ae89f995ad3ad", "d5818dcfba487",
+    )
+)  # fmt: skip
 
 
 def step_code(step: float) -> int:
@@ -32,7 +41,8 @@ def step_code(step: float) -> int:
 
 def code_step(code: int) -> float:
     """The step of a byte written by `step_code`."""
-    return float(2.0 ** ((code - _STEP_ORIGIN) / _STEPS_PER_OCTAVE))
+    octave, eighth = divmod(code - _STEP_ORIGIN, _STEPS_PER_OCTAVE)
+    return math.ldexp(_EIGHTHS[eighth], octave)
 
 
 @dataclass(frozen=True)
@@ -76,9 +86,12 @@ class Profile:
 
 def normals(seed: int, counter: int, count: int) -> Floats:
     """Standard normals from the shared keystream (Box and Muller 1958)."""
-    words = keystream(seed, counter, 2 * count).astype(np.float64)
-    radius = np.sqrt(-2.0 * np.log((words[:count] + 0.5) / 2.0**32))
-    return np.asarray(radius * np.cos(2.0 * np.pi * words[count:] / 2.0**32))
+    half = (count + 1) // 2
+    # torch's functions and not numpy's: numpy takes others on processors with AVX-512, whatever `zoo.portable` asks for
+    words = torch.from_numpy(keystream(seed, counter, 2 * half).astype(np.float64))
+    radius = ((words[:half] + 0.5) * 2.0**-32).log_().mul_(-2.0).sqrt_()
+    angle = words[half:] * (2.0 * math.pi * 2.0**-32)
+    return np.asarray(torch.cat([radius * angle.cos(), radius * angle.sin()])[:count].numpy())
 
 
 class GridSite:
@@ -92,44 +105,40 @@ class GridSite:
     """
 
     def __init__(self, prior: DiagonalGaussian, codes: NDArray[np.uint8], seed: int, counter: int) -> None:
-        self.mean = _float64(prior.mean)
-        self.std = np.exp(_float64(prior.log_std))
-        self.like = prior.mean
+        self.prior = prior
         self.active = codes != SEEDED
-        shape = (1, len(codes), *([1] * (self.mean.ndim - 2)))
-        self.step = np.array([code_step(int(code)) for code in codes]).reshape(shape)  # (1, Z, 1, 1)
-        finest = self.step[:, self.active].min() if self.active.any() else 1.0
-        self.reach = int(np.ceil(REACH / finest))
+        self.channels = torch.from_numpy(np.flatnonzero(self.active))
+        shape = (1, int(self.active.sum()), *([1] * (prior.mean.ndim - 2)))
+        self.step = np.array([code_step(int(code)) for code in codes[self.active]]).reshape(shape)  # (1, Z', 1, 1)
+        self.coded = (prior.mean.shape[0], shape[1], *prior.mean.shape[2:])
+        self.reach = int(np.ceil(REACH / (self.step.min() if self.step.size else 1.0)))
         self.seed, self.counter = seed, counter
 
     def prior_params(self) -> tuple[Floats, Floats]:
         """Mean and standard deviation of the coded k under the prior, flat: 0 and 1 / step."""
-        std = np.broadcast_to(1.0 / self.step, self.mean.shape)[:, self.active].ravel()
-        return np.zeros_like(std), np.ascontiguousarray(std)
+        std = np.broadcast_to(1.0 / self.step, self.coded).flatten()
+        return np.zeros_like(std), std
 
     def posterior_params(self, posterior: DiagonalGaussian) -> tuple[Floats, Floats]:
         """Mean and standard deviation of the coded k under the posterior, flat, in grid units."""
-        unit = self.std * self.step
-        mean = ((_float64(posterior.mean) - self.mean) / unit)[:, self.active].ravel()
-        std = (np.exp(_float64(posterior.log_std)) / unit)[:, self.active].ravel()
+        unit = self._coded(self.prior.log_std.double().exp()) * self.step
+        mean = ((self._coded(posterior.mean) - self._coded(self.prior.mean)) / unit).ravel()
+        std = (self._coded(posterior.log_std.double().exp()) / unit).ravel()
         return np.clip(mean, -self.reach, self.reach), np.clip(std, 1e-3, self.reach)
 
     def value(self, k: Symbols) -> Tensor:
         """The latent of the coded k: (B, Z, ...) in the type of the prior."""
-        standard = np.zeros(self.mean.shape)
-        batch, rest = self.mean.shape[0], self.mean.shape[2:]
-        coded = k.astype(np.float64).reshape(batch, int(self.active.sum()), *rest)
-        standard[:, self.active] = coded * self.step[:, self.active]
+        mean = self.prior.mean
+        standard = np.zeros(mean.shape, dtype=np.float32)
+        standard[:, self.active] = k.reshape(self.coded) * self.step
         if not self.active.all():
-            seeded = (batch, int((~self.active).sum()), *rest)
-            drawn = normals(self.seed, self.counter, int(np.prod(seeded)))
-            standard[:, ~self.active] = drawn.reshape(seeded)
-        z = self.mean + self.std * standard
-        return torch.from_numpy(z).to(self.like)
+            seeded = (mean.shape[0], mean.shape[1] - self.coded[1], *mean.shape[2:])
+            standard[:, ~self.active] = normals(self.seed, self.counter, int(np.prod(seeded))).reshape(seeded)
+        return mean + self.prior.std * torch.from_numpy(standard).to(mean)
 
-
-def _float64(tensor: Tensor) -> Floats:
-    return np.asarray(tensor.detach().to("cpu", torch.float64).numpy())
+    def _coded(self, tensor: Tensor) -> Floats:
+        """The coded channels of a site's tensor."""
+        return np.asarray(tensor[:, self.channels].detach().to("cpu", torch.float64).numpy())
 
 
 # -- posterior windows ------------------------------------------------------------------------------------------------
@@ -140,7 +149,8 @@ def _float64(tensor: Tensor) -> Floats:
 
 def _windows(mean: Floats, std: Floats, reach: int) -> list[tuple[int, NDArray[np.intp], Floats]]:
     """(half-width, positions, centres) of every window in use, narrow first."""
-    octave = np.ceil(np.log2(np.maximum(std, 0.25))).astype(np.int64)
+    mantissa, octave = np.frexp(np.maximum(std, 0.25))  # the exact ceiling of the binary logarithm
+    octave = octave - (mantissa == 0.5)
     windows = []
     for value in np.unique(octave):
         half = min(int(np.ceil(6.0 * 2.0 ** float(value))) + 2, reach)

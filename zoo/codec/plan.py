@@ -145,4 +145,4 @@ def next_batch(stack: Stack, per_tile: int, left: int, most: int) -> int:
     """
     affordable = (stack.num_bits() // WORD - stack.untouched) // per_tile
     size = max(1, min(most, affordable, left))
-    return -(-left // -(-left // size)) if size >= most else size  # full batches share the rest evenly
+    return -(-left // -(-left // size))  # no small rest at the end

@@ -52,7 +52,8 @@ class Region:
 
 def _rows(masses: Tensor, real: Tensor) -> NDArray[np.float32]:
     """(V, n) masses -> (m, V) float32 rows of the real symbols; both sides round alike."""
-    return np.ascontiguousarray(masses[:, real].to("cpu", torch.float32).t().numpy())
+    kept = masses if bool(real.all()) else masses[:, real]
+    return np.ascontiguousarray(kept.to("cpu", torch.float32).t().numpy())
 
 
 Decide = Callable[[Tensor, int], Tensor]
@@ -122,8 +123,8 @@ class Recorder:
         """Keep masses (V, n) and symbols (n,) of the real positions, and count what they cost."""
         table, coded = _rows(masses, real), symbols[real].to(torch.int32).numpy()
         self.visits.append((np.ascontiguousarray(coded), table))
-        mass = table[np.arange(len(table)), coded].astype(np.float64) / table.sum(axis=-1, dtype=np.float64)
-        self.nats -= float(np.log(np.maximum(mass, 2.0**-24)).sum())
+        chosen = masses.gather(0, symbols.unsqueeze(0)).squeeze(0) / masses.sum(0)
+        self.nats -= float(chosen[real].clamp_min(2.0**-24).log().sum(dtype=torch.float64))
 
     def push(self, stack: Stack) -> None:
         """Push everything visited, last visit first."""

@@ -214,6 +214,31 @@ class Replay:
         return posterior.codes if isinstance(posterior, PointMass) else posterior.sample(eps)
 
 
+class Remembering:
+    """A policy that will see the same latents again: layers keep priors and states instead of computing them twice.
+
+    A decoder draws all latents before it knows the image, and asks for their posteriors afterwards. What no longer fits
+    is computed again.
+
+    Args:
+        room: bytes that may be kept.
+
+    Attributes:
+        kept: index of a site -> its prior, and the state below it.
+    """
+
+    def __init__(self, room: int = 1 << 28) -> None:
+        self.kept: dict[int, tuple[DiagonalGaussian, Tensor]] = {}
+        self.room = room
+
+    def keep(self, index: int, prior: DiagonalGaussian, below: Tensor) -> None:
+        """Keep what a layer computed, if there is room."""
+        size = sum(tensor.numel() * tensor.element_size() for tensor in (prior.mean, prior.log_std, below))
+        if size <= self.room:
+            self.kept[index] = prior, below
+            self.room -= size
+
+
 class Given:
     """Known latents, by position in the traversal."""
 

@@ -284,7 +284,7 @@ class MixtureLaw:
     @property
     def levels(self) -> int:
         """V = 2**bits."""
-        return 2**self.bits
+        return 1 << self.bits
 
     @property
     def shape(self) -> torch.Size:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 from torch.utils.checkpoint import checkpoint
 
-from zoo.likelihood import DiagonalGaussian, LatentPolicy, LatentSite
+from zoo.likelihood import DiagonalGaussian, LatentPolicy, LatentSite, Remembering
 from zoo.likelihood.precision import full
 
 
@@ -154,11 +154,24 @@ class TopDownLayer(nn.Module, ABC):
             label: (B, E) embedded label that the posterior reads, in families with labels.
             prior_label: the one that prior and state read.
         """
+        memory = policy if isinstance(policy, Remembering) else None
+        if memory is not None and self.index in memory.kept:
+            prior, below = memory.kept[self.index]
+            policy(LatentSite(self.name, self.index, prior, self._posterior(h, seen, prior, label)))
+            return below
         mean, log_std, features = self.propose(h, prior_label)
         prior = DiagonalGaussian(full(mean), full(log_std))
-        posterior = None
-        if seen is not None:
-            mean, log_std = self.infer(h, seen, label)
-            posterior = self.near(DiagonalGaussian(full(mean), full(log_std)), prior)
-        z = policy(LatentSite(self.name, self.index, prior, posterior))
-        return self.descend(h, features, z.to(h.dtype), prior_label)
+        z = policy(LatentSite(self.name, self.index, prior, self._posterior(h, seen, prior, label)))
+        below = self.descend(h, features, z.to(h.dtype), prior_label)
+        if memory is not None:
+            memory.keep(self.index, prior, below)
+        return below
+
+    def _posterior(
+        self, h: Tensor, seen: Tensor | None, prior: DiagonalGaussian, label: Tensor | None
+    ) -> DiagonalGaussian | None:
+        """The posterior, where an image was seen."""
+        if seen is None:
+            return None
+        mean, log_std = self.infer(h, seen, label)
+        return self.near(DiagonalGaussian(full(mean), full(log_std)), prior)
