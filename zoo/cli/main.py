@@ -91,7 +91,8 @@ def find(words: list[str]) -> tuple[str, list[str]]:
 def load(command: Command) -> Callable[..., Any]:
     """Import a command's module and return its function."""
     module, _, function = command.where.partition(":")
-    return getattr(importlib.import_module(module), function)
+    result: Callable[..., Any] = getattr(importlib.import_module(module), function)
+    return result
 
 
 def run(words: list[str]) -> int:

@@ -218,6 +218,7 @@ def _typed(form: _Form, given: _Given, command: str) -> dict[str, Any]:
         listed = form.is_list(name) and not (len(values) == 1 and values[0].startswith("["))
         words.append(f"--{name}={json.dumps(values) if listed else values[-1]}")
     try:
-        return form.parser(command).parse_args(words).as_dict()
+        result: dict[str, Any] = form.parser(command).parse_args(words).as_dict()
+        return result
     except (argparse.ArgumentError, TypeError, ValueError) as error:
         raise UserError(explain(error, command, form.options)) from error

@@ -53,4 +53,5 @@ def draw_over_time(model: LikelihoodModel, n: int, pictures: int, label: Tensor 
         )
     if pictures < 2:
         raise UserError(f"--over_time {pictures}: expected at least 2, the noise and the sample")
-    return model.samples_over_time(n, pictures, label).flatten(0, 1)  # (n, K, C, H, W) -> (n K, C, H, W)
+    result: Tensor = model.samples_over_time(n, pictures, label).flatten(0, 1)  # (n, K, C, H, W) -> (n K, C, H, W)
+    return result

@@ -245,7 +245,8 @@ class EvaluationLoader(BatchLoader[EvaluationPlan]):
 
     def indices(self, batch: int) -> np.ndarray:
         """Numbers over the whole split of the windows in this process's batch, (B,) int64."""
-        return self.plan.samples(batch)
+        result: np.ndarray = self.plan.samples(batch)
+        return result
 
     def read(self, numbers: Sequence[int] | np.ndarray) -> Batch:
         """The windows with these numbers, at once."""

@@ -181,7 +181,8 @@ class PackedSplit:
         """Whole images, (n, H, W, C) uint8."""
         self._open()
         if self._pixels is not None:
-            return self._pixels[np.asarray(indices)]
+            result: np.ndarray = self._pixels[np.asarray(indices)]
+            return result
         return np.stack([self._decode(int(index)) for index in indices])
 
     def crops(
@@ -201,7 +202,8 @@ class PackedSplit:
         self._open()
         if self._labels is None:
             return np.full(len(indices), -1, np.int64)
-        return self._labels[np.asarray(indices)]
+        result: np.ndarray = self._labels[np.asarray(indices)]
+        return result
 
     def _open(self) -> None:
         """Open the file once in each process, and make sure at each reading that it is still whole."""

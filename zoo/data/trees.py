@@ -206,7 +206,8 @@ class Tar(Tree):
             return _Slice(self._file, offset, size)  # type: ignore[return-value]
         stream = self._tar.extractfile(name)
         assert stream is not None
-        return stream
+        result: IO[bytes] = stream
+        return result
 
     def size(self, name: str) -> int:
         """Bytes of one member."""

@@ -26,7 +26,8 @@ def explain(error: Exception, command: str, options: Iterable[str] = ()) -> str:
     for pattern, rule in _RULES:
         found = re.search(pattern, core)
         if found:
-            return rule(keys, found, classes, options) + f" (zoo {command} --help)"
+            result: str = rule(keys, found, classes, options) + f" (zoo {command} --help)"
+            return result
     return f"{keys + ': ' if keys else ''}{core} (zoo {command} --help)"
 
 

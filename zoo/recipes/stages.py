@@ -151,7 +151,8 @@ class Stages:
                 f"{path.parent}: finished with another configuration of this stage or of one before it; remove the "
                 "folder to run it again, or choose another --run_dir"
             )
-        return (self.root / done["result"]).exists()
+        result: bool = (self.root / done["result"]).exists()
+        return result
 
     def result(self, name: str) -> Path:
         """What a finished stage made.
@@ -163,7 +164,8 @@ class Stages:
             return self.given[name]
         if not self.finished(name):
             raise UserError(f"stage {name!r} has not been run in {self.root}; run it first (--stage {name})")
-        return self.root / json.loads((self.folder(name) / DONE).read_text())["result"]
+        result: Path = self.root / json.loads((self.folder(name) / DONE).read_text())["result"]
+        return result
 
     # -- running ------------------------------------------------------------------------------------------------------
 

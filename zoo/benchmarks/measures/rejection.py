@@ -62,7 +62,8 @@ def load_classifier(source: str) -> Logits:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", DeprecationWarning)  # of TorchScript itself
-                return torch.jit.load(source, map_location="cpu").eval()
+                result: Callable[[Tensor], Tensor] = torch.jit.load(source, map_location="cpu").eval()
+                return result
         except (RuntimeError, ValueError) as error:
             raise UserError(f"{source}: not a TorchScript file; give one written by torch.jit.save") from error
     module, _, name = source.rpartition(".")

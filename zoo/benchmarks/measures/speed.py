@@ -112,7 +112,8 @@ class _Way:
     def evaluation(self) -> Tensor:
         self.network.eval()
         with torch.inference_mode():
-            return self.terms(self.x, self.label).bits_per_dim()
+            result: Tensor = self.terms(self.x, self.label).bits_per_dim()
+            return result
 
     def training(self) -> Tensor:
         self.network.train()
@@ -123,7 +124,8 @@ class _Way:
         self.optimizer.step()
         self.optimizer.zero_grad()
         torch._foreach_lerp_(self.average, [weight.detach() for weight in weights], 1e-3)
-        return loss.detach()
+        result: Tensor = loss.detach()
+        return result
 
 
 def matmul_peak() -> float:

@@ -132,7 +132,8 @@ class Architecture:
     @property
     def shrinking(self) -> float:
         """1 / sqrt(stochastic layers), the scale of what every layer adds at the start."""
-        return float(sum(sum(stage.blocks) for stage in self.top_down)) ** -0.5
+        result: float = float(sum(sum(stage.blocks) for stage in self.top_down)) ** -0.5
+        return result
 
     @property
     def final_scale(self) -> float:
@@ -205,7 +206,8 @@ class Cell(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, inputs, R, R) -> (B, outputs, R, R)."""
         h = self.convs(x)
-        return x + h if self.residual else h
+        result: Tensor = x + h if self.residual else h
+        return result
 
 
 def residual_cells(

@@ -46,7 +46,8 @@ class ResidualBlock(nn.Module):
         """(B, width_in, H, W) -> (B, width_out, H, W)."""
         h = self.conv1(F.silu(self.norm1(x)))
         h = self.conv2(self.dropout(F.silu(self.norm2(h))))
-        return self.shortcut(x) + h
+        result: Tensor = self.shortcut(x) + h
+        return result
 
 
 class SpatialAttention(nn.Module):
@@ -66,7 +67,8 @@ class SpatialAttention(nn.Module):
         # (B, width, H, W) -> (B, H*W, width)
         query, key, value = (p(h).flatten(2).transpose(1, 2) for p in (self.query, self.key, self.value))
         mixed = F.scaled_dot_product_attention(query, key, value)
-        return x + self.output(mixed.transpose(1, 2).reshape(x.shape))  # (B, H*W, width) -> (B, width, H, W)
+        result: Tensor = x + self.output(mixed.transpose(1, 2).reshape(x.shape))  # (B, H*W, width) -> (B, width, H, W)
+        return result
 
 
 class Downsample(nn.Module):
@@ -78,7 +80,8 @@ class Downsample(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, width, H, W) -> (B, width, H/2, W/2)."""
-        return self.conv(F.pad(x, (0, 1, 0, 1)))
+        result: Tensor = self.conv(F.pad(x, (0, 1, 0, 1)))
+        return result
 
 
 class Upsample(nn.Module):
@@ -90,7 +93,8 @@ class Upsample(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, width, H, W) -> (B, width, 2H, 2W)."""
-        return self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
+        result: Tensor = self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
+        return result
 
 
 class Level(nn.Module):
@@ -108,7 +112,8 @@ class Level(nn.Module):
             x = block(x)
             if self.attentions:
                 x = self.attentions[j](x)
-        return self.resample(x)
+        result: Tensor = self.resample(x)
+        return result
 
 
 class Middle(nn.Module):
@@ -122,7 +127,8 @@ class Middle(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, width, H, W) -> the same shape."""
-        return self.block2(self.attention(self.block1(x)))
+        result: Tensor = self.block2(self.attention(self.block1(x)))
+        return result
 
 
 def to_uint8(reconstruction: Tensor) -> Tensor:
@@ -180,7 +186,8 @@ class Encoder(nn.Module):
         h = self.conv_in(images)
         for level in self.levels:
             h = level(h)
-        return self.conv_out(F.silu(self.norm_out(self.middle(h))))
+        result: Tensor = self.conv_out(F.silu(self.norm_out(self.middle(h))))
+        return result
 
 
 class Decoder(nn.Module):
@@ -204,7 +211,8 @@ class Decoder(nn.Module):
         h = self.middle(self.conv_in(z))
         for level in reversed(self.levels):
             h = level(h)
-        return self.conv_out(F.silu(self.norm_out(h)))
+        result: Tensor = self.conv_out(F.silu(self.norm_out(h)))
+        return result
 
 
 class Autoencoder(FirstStage):
@@ -229,7 +237,8 @@ class Autoencoder(FirstStage):
 
     def decode(self, latent: Tensor) -> Tensor:
         """(B, E, H/f, W/f) -> image (B, C, H, W), not clamped."""
-        return self.decoder(self.from_embedding(latent))
+        result: Tensor = self.decoder(self.from_embedding(latent))
+        return result
 
     @torch.no_grad()
     def reconstruct(self, x: Tensor) -> Tensor:
@@ -330,7 +339,8 @@ class VQAutoencoder(Autoencoder):
 
     def latent(self, images: Tensor) -> Tensor:
         """Latent before quantisation, (B, E, H/f, W/f)."""
-        return self.to_embedding(self.encoder(images))
+        result: Tensor = self.to_embedding(self.encoder(images))
+        return result
 
     def nearest(self, latent: Tensor) -> Tensor:
         """Index of the nearest code: (B, E, h, w) -> (B, h, w) int64; the first one wins ties."""
@@ -341,7 +351,8 @@ class VQAutoencoder(Autoencoder):
 
     def embed(self, indices: Tensor) -> Tensor:
         """(B, h, w) codes -> (B, E, h, w) vectors."""
-        return self.codebook(indices).permute(0, 3, 1, 2)  # (B, h, w, E) -> (B, E, h, w)
+        result: Tensor = self.codebook(indices).permute(0, 3, 1, 2)  # (B, h, w, E) -> (B, E, h, w)
+        return result
 
     def decode(self, latent: Tensor, quantise: bool = True) -> Tensor:
         """Quantise (unless told not to) and decode: (B, E, H/f, W/f) -> (B, C, H, W)."""

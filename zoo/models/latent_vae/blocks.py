@@ -122,7 +122,8 @@ class Attention(nn.Module):
             query, key, value = split.permute(2, 0, 3, 1, 4)
             mixed = F.scaled_dot_product_attention(query, key, value)
             mixed = mixed.transpose(1, 2).reshape(batch, -1, width)  # (B, heads, h*w, c/heads) -> (B, h*w, c)
-        return x + self.output(mixed).transpose(1, 2).reshape(batch, width, *grid)
+        result: Tensor = x + self.output(mixed).transpose(1, 2).reshape(batch, width, *grid)
+        return result
 
 
 class StochasticLayer(TopDownLayer):

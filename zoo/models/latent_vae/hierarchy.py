@@ -231,7 +231,8 @@ class HierarchicalVAE(nn.Module):
         if self.embed is None:
             return None
         none = torch.full((n,), self.num_classes, device=self.head.weight.device)
-        return self.embed(none if label is None else torch.where(label < 0, none, label))
+        result: Tensor | None = self.embed(none if label is None else torch.where(label < 0, none, label))
+        return result
 
     def ancestral_pass(
         self,
@@ -279,7 +280,8 @@ class HierarchicalVAE(nn.Module):
             return self.start.expand(batch, -1, -1, -1)
         if condition is None:
             raise ValueError("this network upsamples: give it the low-resolution image as `condition`")
-        return self.condition(condition)
+        result: Tensor = self.condition(condition)
+        return result
 
 
 def _beginning(width: int, side: int, channels: int) -> tuple[nn.Parameter | None, nn.Conv2d | None]:

@@ -216,7 +216,8 @@ class LatentVAE(AncestralModel):
         """Pixel distribution given a normalised latent (B, E, h, w)."""
         if self.pixel_head is None:
             return Decoded(self.images(y), self.bits)
-        return self.pixel_head(self.decode(y), y, self.bits)
+        result: PixelDistribution = self.pixel_head(self.decode(y), y, self.bits)
+        return result
 
     # -- price and training -------------------------------------------------------------------------------------------
 

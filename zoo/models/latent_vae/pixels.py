@@ -33,7 +33,8 @@ class HeadBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, width, H, W) -> the same shape."""
-        return x + self.narrow(F.silu(self.widen(F.silu(self.conv(F.silu(x))))))
+        result: Tensor = x + self.narrow(F.silu(self.widen(F.silu(self.conv(F.silu(x))))))
+        return result
 
 
 class PixelBody(nn.Module):

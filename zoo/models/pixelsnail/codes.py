@@ -64,7 +64,8 @@ class ConditioningStack(nn.Module):
         x = self.first(torch.cat(planes, 1))
         for block in self.blocks:
             x = block(x)
-        return x
+        result: Tensor = x
+        return result
 
 
 class AutoregressiveCodes:
@@ -178,7 +179,8 @@ class CodePrior(LikelihoodModel):
 
     def logits(self, codes: Tensor, upper: list[Tensor] | None = None, label: Tensor | None = None) -> Tensor:
         """(B, K, H, W) of all positions at once, each given the codes before it; arguments as `distribution`."""
-        return self.trunk(codes, self.condition(upper or []), label if self.classes else None)
+        result: Tensor = self.trunk(codes, self.condition(upper or []), label if self.classes else None)
+        return result
 
     def stepper(self, n: int, upper: list[Tensor] | None = None, label: Tensor | None = None) -> SnailStepper:
         """The cached network, for walking position by position; arguments as `distribution`."""

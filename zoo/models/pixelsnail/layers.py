@@ -44,7 +44,8 @@ class NormedConv2d(nn.Module):
         """The kernel in use, (outputs, inputs, height, width)."""
         direction = self.direction if self.mask is None else self.direction * self.mask
         norm = direction.flatten(1).norm(dim=1)
-        return direction * (self.gain / norm)[:, None, None, None]
+        result: Tensor = direction * (self.gain / norm)[:, None, None, None]
+        return result
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply to (B, inputs, H, W) without padding."""
@@ -248,7 +249,8 @@ class CausalAttention(nn.Module):
 
     def queries(self, x: Tensor, background: Tensor) -> Tensor:
         """Queries (B, key_channels, H, W) of features (B, C, H, W) and coordinates (B, 2, H, W)."""
-        return self.query(self.query_block(torch.cat([x, background], 1)))
+        result: Tensor = self.query(self.query_block(torch.cat([x, background], 1)))
+        return result
 
     def forward(self, before: Tensor, x: Tensor, background: Tensor, symbols: Tensor | None) -> Tensor:
         """Map (B, C, H, W) to the same shape.
@@ -271,4 +273,5 @@ class CausalAttention(nn.Module):
             split(self.queries(x, background)), split(key), split(value), dropout, self.kind
         )
         merged = out.transpose(-1, -2).reshape(batch, -1, height, width)  # (B, value_channels, H, W)
-        return self.out_block(x, aux=merged)
+        result: Tensor = self.out_block(x, aux=merged)
+        return result

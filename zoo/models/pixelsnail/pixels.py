@@ -130,7 +130,8 @@ class CausalPixels(nn.Module):
     def head(self, levels: Tensor, label: Tensor | None = None, condition: Tensor | None = None) -> Tensor:
         """(B, 10 M or 3 M, H, W) mixture parameters of all positions, each given the pixels before it."""
         values = level_values(levels, self.bits, self.trunk.final.gain.dtype)
-        return self.trunk(values, condition, label if self.classes else None)
+        result: Tensor = self.trunk(values, condition, label if self.classes else None)
+        return result
 
     def mixture(self, head: Tensor) -> LogisticMixture:
         """The distribution that a head (B, outputs, H, W) describes."""

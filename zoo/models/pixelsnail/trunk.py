@@ -285,8 +285,10 @@ class PixelBlock(nn.Module):
         for block in self.gated:
             x = block(x, context=block.context(condition, label))
         if self.attention is None:
-            return self.out(torch.cat([x, background], 1))
-        return self.attention(before, x, background, symbols)
+            result: Tensor = self.out(torch.cat([x, background], 1))
+            return result
+        result: Tensor = self.attention(before, x, background, symbols)
+        return result
 
 
 class SnailTrunk(nn.Module):
@@ -358,4 +360,5 @@ class SnailTrunk(nn.Module):
             x = block(x, background, held, condition, label)
         for block in self.output_stack:
             x = block(x)
-        return self.final(F.elu(x))
+        result: Tensor = self.final(F.elu(x))
+        return result

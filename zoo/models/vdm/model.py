@@ -216,7 +216,8 @@ class VDM(AncestralModel):
         changed = torch.zeros_like(gamma)
         if self.labels == "augmented" and label is not None:
             changed = label.to(gamma).clamp_min(0.0)
-        return self.network(z, gamma, changed, label if self.labels == "class" else None)
+        result: Tensor = self.network(z, gamma, changed, label if self.labels == "class" else None)
+        return result
 
     def draw(self, x: Tensor, count: int, noise: Noise | None = None) -> list[Draws]:
         """`count` sets of random numbers for a batch, their times stratified together."""

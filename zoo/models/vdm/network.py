@@ -108,7 +108,8 @@ class ResnetBlock(nn.Module):
         h = self.conv1(F.silu(self.norm1(x)))
         h = h + self.condition(condition)[:, :, None, None]  # (B, N) -> (B, N, 1, 1)
         h = self.conv2(self.dropout(F.silu(self.norm2(h))))
-        return self.shortcut(x) + h
+        result: Tensor = self.shortcut(x) + h
+        return result
 
 
 class AttentionBlock(nn.Module):
@@ -127,7 +128,8 @@ class AttentionBlock(nn.Module):
         h = self.norm(x).flatten(2).transpose(1, 2)  # (B, N, H, W) -> (B, HW, N)
         q, k, v = (layer(h).unsqueeze(1) for layer in (self.query, self.key, self.value))  # (B, 1, HW, N)
         h = self.project(F.scaled_dot_product_attention(q, k, v).squeeze(1))
-        return x + h.transpose(1, 2).unflatten(2, x.shape[2:])  # (B, HW, N) -> (B, N, H, W)
+        result: Tensor = x + h.transpose(1, 2).unflatten(2, x.shape[2:])  # (B, HW, N) -> (B, N, H, W)
+        return result
 
 
 class Stage(nn.Module):
@@ -140,7 +142,8 @@ class Stage(nn.Module):
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
         """(B, in_channels, H, W) and (B, 4N) -> (B, N, H, W)."""
-        return self.attention(self.block(x, condition))
+        result: Tensor = self.attention(self.block(x, condition))
+        return result
 
 
 class ScoreNetwork(nn.Module):
@@ -225,4 +228,5 @@ class ScoreNetwork(nn.Module):
         h = self.middle2(self.middle1(h, condition), condition)
         for stage in self.up:
             h = stage(torch.cat([h, skips.pop()], dim=1), condition)  # (B, 2N, H, W)
-        return z + self.conv_out(F.silu(self.norm_out(h))).to(z.dtype)
+        result: Tensor = z + self.conv_out(F.silu(self.norm_out(h))).to(z.dtype)
+        return result

@@ -16,7 +16,8 @@ from zoo.likelihood import Categorical
 
 def encode_levels(levels: Tensor, bits: int) -> Tensor:
     """Centres of levels: `2 (k + 1/2) / V - 1`, float64, V = 2**bits."""
-    return (levels.double() + 0.5) * (2.0 / 2**bits) - 1.0
+    result: Tensor = (levels.double() + 0.5) * (2.0 / 2**bits) - 1.0
+    return result
 
 
 def pixel_distribution(rescaled: Tensor, gamma_0: Tensor, bits: int) -> Categorical:
@@ -39,7 +40,8 @@ def reach(gamma_0: float, bits: int) -> int:
 
     The noise at t = 0 is finer than the grid of levels, so only a few neighbours of z_0 have any mass.
     """
-    return math.ceil(9.0 * math.exp(0.5 * gamma_0) * 2 ** (bits - 1)) if gamma_0 < 0 else 2**bits
+    result: int = math.ceil(9.0 * math.exp(0.5 * gamma_0) * 2 ** (bits - 1)) if gamma_0 < 0 else 2**bits
+    return result
 
 
 def pixel_log_prob(rescaled: Tensor, levels: Tensor, gamma_0: Tensor, bits: int, window: int) -> Tensor:

@@ -40,4 +40,5 @@ class FusedLayer(StochasticLayer):
         weight = torch.cat([last.weight[numbers:], self.project.weight], dim=1)  # (W, mid + Z, 1, 1)
         bias = last.bias[numbers:] + self.project.bias
         y = y + pointwise(torch.cat([hidden, z], dim=1), weight, bias)
-        return y + self.residual(y)
+        result: Tensor = y + self.residual(y)
+        return result

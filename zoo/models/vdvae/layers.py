@@ -101,7 +101,8 @@ class Bottleneck(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, width_in, R, R) -> (B, width_out, R, R)."""
-        return self.conv4(self.inside(self.conv1(F.gelu(x))))
+        result: Tensor = self.conv4(self.inside(self.conv1(F.gelu(x))))
+        return result
 
     def inside(self, h: Tensor) -> Tensor:
         """What stands between the first and the last convolution, for callers that compute those two differently."""
@@ -195,7 +196,8 @@ class StochasticLayer(TopDownLayer):
     def descend(self, y: Tensor, features: Tensor, z: Tensor, label: Tensor | None = None) -> Tensor:
         """The stream behind the layer."""
         y = y + features + self.project(z)
-        return y + self.residual(y)
+        result: Tensor = y + self.residual(y)
+        return result
 
 
 class Decoder(nn.Module):
@@ -245,7 +247,8 @@ class Decoder(nn.Module):
         for layer in self.layers:
             y = self._stream(streams, layer, n)
             streams[layer.resolution] = layer(y, None if seen is None else seen[layer.resolution], policy)
-        return streams[self.image_size] * self.gain + self.bias
+        result: Tensor = streams[self.image_size] * self.gain + self.bias
+        return result
 
     def _stream(self, streams: Mapping[int, Tensor], layer: StochasticLayer, n: int) -> Tensor:
         """The stream a layer reads, with the upsampled lower one added where the layer says so."""

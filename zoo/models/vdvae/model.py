@@ -142,7 +142,8 @@ class VDVAE(AncestralModel):
             raise ValueError(f"expected images of shape {self.image_shape} (C, H, W), got {tuple(x.shape[1:])}")
         pixels = from_levels(to_levels(x, self.input_bits), self.input_bits)
         values = (pixels.to(self.head.weight.dtype) + self.sees.shift) * self.sees.scale
-        return self.encoder(values)
+        result: dict[int, Tensor] = self.encoder(values)
+        return result
 
     def decode(self, policy: LatentPolicy, seen: Mapping[int, Tensor] | None, n: int) -> Tensor:
         """Top-down traversal: (B, 10M, H, W), the parameters of the pixel distribution."""

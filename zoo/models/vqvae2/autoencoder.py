@@ -47,7 +47,8 @@ class Residual(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, C, H, W) to the same shape."""
         active = F.relu(x)
-        return (active if self.skip == "relu" else x) + self.second(F.relu(self.first(active)))
+        result: Tensor = (active if self.skip == "relu" else x) + self.second(F.relu(self.first(active)))
+        return result
 
 
 def _residuals(channels: int, hidden: int, count: int, skip: ReluSkip) -> list[nn.Module]:
@@ -234,7 +235,8 @@ class QuantisedAutoencoder(AncestralModel):
 
     def decode(self, vectors: list[Tensor]) -> Tensor:
         """Reconstruction (B, C, H, W) on [-1, 1], not clamped, from code vectors, top first."""
-        return self.decoder(self.joined(vectors))
+        result: Tensor = self.decoder(self.joined(vectors))
+        return result
 
     @torch.no_grad()
     def reconstruct(self, x: Tensor, levels: int | None = None) -> Tensor:

@@ -163,7 +163,8 @@ class VQVAE2(AncestralModel):
     ) -> AutoregressiveCodes | Categorical:
         """p(codes of a level | codes above, label)."""
         if self.priors:
-            return self.priors[level].distribution(batch, upper, label)
+            result: AutoregressiveCodes | Categorical = self.priors[level].distribution(batch, upper, label)
+            return result
         model = self.autoencoder
         return Categorical(model.absolute_error.new_zeros(1).expand(batch, *model.grids[level], model.num_codes))
 
@@ -197,7 +198,8 @@ class VQVAE2(AncestralModel):
             reconstruction = self.autoencoder.decoder(joined)
         if self.head is None:
             return self.autoencoder.pixels(reconstruction)
-        return self.head(joined, reconstruction)
+        result: LogisticMixture | AutoregressivePixels = self.head(joined, reconstruction)
+        return result
 
     def objective(self, x: Tensor, label: Tensor | None = None, step: int | Tensor = 0) -> Objective:
         """The negative ELBO in nats per dimension; trains priors and pixel distribution, whichever there are."""

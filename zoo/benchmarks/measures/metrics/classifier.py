@@ -78,7 +78,8 @@ class Classifier(nn.Module):
         """(N, C, H, W) uint8 -> (N, K) logits."""
         x = images.float() / 127.5 - 1.0
         x = self.stages(self.pool(F.relu(self.norm(self.stem(x)))))
-        return self.head(x.mean(dim=(2, 3)))
+        result: Tensor = self.head(x.mean(dim=(2, 3)))
+        return result
 
 
 def classification_accuracy(

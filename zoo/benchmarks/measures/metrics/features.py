@@ -81,7 +81,8 @@ class Packaged(Extractor):
         x = _colour(images) / 127.5 - 1.0
         if min(x.shape[-2:]) < 64:
             x = F.interpolate(x, size=(64, 64), mode="bilinear", antialias=True)
-        return self.network(x)[-1].mean(dim=(2, 3))
+        result: Tensor = self.network(x)[-1].mean(dim=(2, 3))
+        return result
 
 
 class TorchScript(Extractor):
@@ -110,14 +111,16 @@ class TorchScript(Extractor):
     @torch.no_grad()
     def forward(self, images: Tensor) -> Tensor:
         """(N, C, H, W) uint8 -> (N, D)."""
-        return self.network(_colour(images), **self._options).flatten(1)
+        result: Tensor = self.network(_colour(images), **self._options).flatten(1)
+        return result
 
     @torch.no_grad()
     def logits(self, images: Tensor) -> Tensor:
         """Log-probabilities of the classes, from the last layer without its bias."""
         if not self.has_logits:
             return super().logits(images)
-        return self.network(_colour(images), no_output_bias=True).clamp_min(1e-30).log()
+        result: Tensor = self.network(_colour(images), no_output_bias=True).clamp_min(1e-30).log()
+        return result
 
 
 class Digits(Extractor):
@@ -148,7 +151,8 @@ class Digits(Extractor):
 
     def logits(self, images: Tensor) -> Tensor:
         """(N, C, H, W) uint8 -> (N, 10)."""
-        return self.head(self(images))
+        result: Tensor = self.head(self(images))
+        return result
 
 
 def _colour(images: Tensor) -> Tensor:
