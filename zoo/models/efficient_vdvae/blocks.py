@@ -8,9 +8,9 @@ Shapes: `B` batch, `W` width, `S` skip width, `Z` latent channels, `R` resolutio
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -161,6 +161,7 @@ def xavier_conv(inputs: int, outputs: int, kernel: int = 1, stride: int = 1, pad
     """A convolution with Xavier-uniform weights and zero bias (paper, appendix C.1)."""
     conv = nn.Conv2d(inputs, outputs, kernel, stride, padding)
     nn.init.xavier_uniform_(conv.weight)
+    assert conv.bias is not None
     nn.init.zeros_(conv.bias)
     return conv
 
@@ -392,9 +393,14 @@ class TopDownLevel(nn.Module):
         self.first = blocks[0]
         self.rest = nn.ModuleList(blocks[1:])
 
+    @property
+    def blocks(self) -> list[StochasticBlock]:
+        """All of them, in order."""
+        return [self.first, *cast(Iterable[StochasticBlock], self.rest)]
+
     def forward(self, h: Tensor, skip: Tensor | None, policy: LatentPolicy) -> Tensor:
         """The state above and the skip connection of the image (None without one) -> the state below."""
-        for block in (self.first, *self.rest):
+        for block in self.blocks:
             if block.unpool is not None:
                 h = block.unpool(h)
             h = block(h, skip, policy)

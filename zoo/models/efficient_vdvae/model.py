@@ -13,9 +13,10 @@ Signal flow, with one skip connection per level::
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import accumulate, pairwise
+from itertools import accumulate
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -145,7 +146,8 @@ class EfficientVDVAE(AncestralModel):
     @property
     def blocks(self) -> list[StochasticBlock]:
         """All stochastic blocks in top-down order."""
-        return [block for level in self.top_down for block in (level.first, *level.rest)]
+        levels = cast(Iterable[TopDownLevel], self.top_down)
+        return [block for level in levels for block in level.blocks]
 
     def network_input(self, x: Tensor) -> Tensor:
         """(B, C, H, W) uint8 -> what the network sees, (B, C, H + 2 pad, W + 2 pad) in the network's precision."""
@@ -212,7 +214,7 @@ class EfficientVDVAE(AncestralModel):
 
     def recomputed_blocks(self) -> Iterator[tuple[nn.Module, str]]:
         """See `LikelihoodModel`."""
-        for level in self.bottom_up:
+        for level in cast(Iterable[BottomUpLevel], self.bottom_up):
             yield from ((block, "forward") for block in (*level.rest, level.last))
         for block in self.blocks:
             yield from ((block, method) for method in ("propose", "infer", "descend"))
@@ -235,7 +237,8 @@ class EfficientVDVAE(AncestralModel):
         """
         if len(per_level) != len(self.top_down):
             raise UserError(f"{len(per_level)} temperatures for {len(self.top_down)} levels")
-        return [t for t, level in zip(per_level, self.top_down, strict=True) for _ in range(1 + len(level.rest))]
+        levels = cast(Iterable[TopDownLevel], self.top_down)
+        return [t for t, level in zip(per_level, levels, strict=True) for _ in level.blocks]
 
 
 def linear_temperatures(first: float, last: float, levels: int) -> list[float]:
@@ -261,7 +264,7 @@ def _bottom_resolution(net: Architecture, resolution: tuple[int, int]) -> tuple[
 def _build_bottom_up(net: Architecture) -> nn.ModuleList:
     """One level per entry of every stage's `blocks`; the last of a stage pools to the next stage's width."""
     levels: list[BottomUpLevel] = []
-    for stage, after in pairwise([*net.bottom_up, None]):
+    for stage, after in zip(net.bottom_up, [*net.bottom_up[1:], None], strict=True):
         if after is not None and stage.stride == 1 and after.width != stage.width:
             raise UserError(f"bottom_up: width changes from {stage.width} to {after.width} without pooling (stride)")
         last = len(stage.blocks) - 1

@@ -125,13 +125,12 @@ class SpectralPenalty(nn.Module):
 
     def forward(self) -> Tensor:
         """One step of power iteration on every kernel; scalar with gradient."""
-        total = None
+        parts = []
         for i, (resolution, kernel) in enumerate(self._kernels):
             matrix = kernel_matrix(kernel)
             with torch.no_grad():
                 v = F.normalize(matrix.T @ getattr(self, f"u{i}"), dim=0)
                 u = F.normalize(matrix @ v, dim=0)
                 setattr(self, f"u{i}", u)
-            value = resolution * torch.dot(u, matrix @ v)
-            total = value if total is None else total + value
-        return total
+            parts.append(resolution * torch.dot(u, matrix @ v))
+        return sum(parts[1:], parts[0])

@@ -100,7 +100,7 @@ class Encoder(nn.Module):
         x = self.stem(y)
         activations = []
         for i, level in enumerate(self.levels):
-            for layer in level:
+            for layer in level.children():
                 x = layer(x, label)
             activations.append(x)
             if i < len(self.pools):
@@ -216,7 +216,7 @@ class HierarchicalVAE(nn.Module):
     @property
     def layers(self) -> list[StochasticLayer]:
         """The stochastic layers in generation order, lowest resolution first."""
-        return [layer for level in self.levels for layer in level if isinstance(layer, StochasticLayer)]
+        return [layer for level in self.levels for layer in level.children() if isinstance(layer, StochasticLayer)]
 
     def recomputed_blocks(self) -> Iterator[tuple[nn.Module, str]]:
         """See `LikelihoodModel`."""
@@ -266,7 +266,7 @@ class HierarchicalVAE(nn.Module):
         height, width = size or (self.resolution, self.resolution)
         for i, level in enumerate(self.levels):
             seen = None if activations is None else activations[i]
-            for layer in level:
+            for layer in level.children():
                 x = layer(x) if isinstance(layer, Attention) else layer(x, seen, policy, embedded, dropped)
             if i < len(self.upsamples):
                 above = self.sides[i + 1]
@@ -276,8 +276,9 @@ class HierarchicalVAE(nn.Module):
 
     def _initial(self, batch: int, condition: Tensor | None) -> Tensor:
         """State before the first group: the learned start, or the projected low-resolution image."""
-        if self.condition is None:
+        if self.start is not None:
             return self.start.expand(batch, -1, -1, -1)
+        assert self.condition is not None
         if condition is None:
             raise ValueError("this network upsamples: give it the low-resolution image as `condition`")
         result: Tensor = self.condition(condition)

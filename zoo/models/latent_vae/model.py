@@ -116,6 +116,8 @@ class LatentVAE(AncestralModel):
         self.first_stage, self.hierarchy, self.pixel_head = first_stage, hierarchy, pixel_head
         self.canvas_unit = image_size // 4  # one column of the 4x4 level
         self.sigma_q, self.spectral_weight, self.trained = sigma_q, spectral_weight, train
+        self.shift: Tensor
+        self.scale: Tensor
         self.register_buffer("shift", torch.tensor(math.nan if shift is None else shift))
         self.register_buffer("scale", torch.tensor(math.nan if scale is None else scale))
         counts = [sum(layer.resolution == side for layer in hierarchy.layers) for side in hierarchy.sides]
@@ -265,7 +267,7 @@ class LatentVAE(AncestralModel):
             prior_label = torch.where(torch.rand(len(x), device=x.device) < LABEL_DROPOUT, -1, label)
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.trained != "pixels"):
             y = self.latent_pass(policy, x, label=label, prior_label=prior_label)
-        loss, parts = torch.zeros((), device=x.device), {}
+        loss, parts = torch.zeros((), device=x.device), dict[str, Tensor]()
         if self.trained != "pixels":
             loss, parts = self._hierarchy_loss(policy)
         terms = self._code_terms(policy)
@@ -347,6 +349,7 @@ class LatentVAE(AncestralModel):
         if not _any(guidance_mean) and not _any(guidance_std):
             return self.render(SamplePrior(temperature), n, label)
         self._check_guidance(label)
+        assert label is not None
         none = torch.full_like(label, -1)
         policy = Named({LATENT: SamplePrior(0.0)}, GuidedPrior(guidance_mean, guidance_std, temperature))
         with torch.no_grad():

@@ -29,6 +29,7 @@ class HeadBlock(nn.Module):
         self.widen = nn.Conv2d(width, 2 * width, 1)
         self.narrow = nn.Conv2d(2 * width, width, 1)
         nn.init.zeros_(self.narrow.weight)
+        assert self.narrow.bias is not None
         nn.init.zeros_(self.narrow.bias)
 
     def forward(self, x: Tensor) -> Tensor:

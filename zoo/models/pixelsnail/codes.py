@@ -1,7 +1,7 @@
 """PixelSNAIL as prior over a grid of codes, conditioned on the grids above it (Razavi et al. 2019, section 3.2)."""
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -50,7 +50,7 @@ class ConditioningStack(nn.Module):
             for _ in range(layers)
         )
         with torch.no_grad():
-            for block in self.blocks:
+            for block in cast(Iterable[GatedBlock], self.blocks):
                 block.second.gain.mul_(config.gate_gain)
 
     def forward(self, upper: list[Tensor]) -> Tensor:

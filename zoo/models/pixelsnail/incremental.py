@@ -5,6 +5,9 @@ pass (the plain way recomputes all earlier rows for each symbol). Every causal c
 summed for a whole row at once when the row starts, and the taps to the left, summed when the position is reached.
 """
 
+from collections.abc import Iterable
+from typing import cast
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
@@ -89,7 +92,8 @@ class _GatedStep:
     """A gated causal block with its two cached convolutions."""
 
     def __init__(self, block: GatedBlock, n: int, width: int, condition: Tensor | None, label: Tensor | None) -> None:
-        self.first, self.second = _CachedConv(block.first, n, width), _CachedConv(block.second, n, width)
+        first, second = cast(CausalConv2d, block.first), cast(CausalConv2d, block.second)
+        self.first, self.second = _CachedConv(first, n, width), _CachedConv(second, n, width)
         self.skip = block.skip
         self.context = block.context(condition, label)  # (B, 2C, h, w), (B, 2C, 1, 1) or None
 
@@ -157,7 +161,9 @@ class _BlockStep:
         condition: Tensor | None,
         label: Tensor | None,
     ) -> None:
-        self.gated = [_GatedStep(gated, n, width, condition, label) for gated in block.gated]
+        self.gated = [
+            _GatedStep(gated, n, width, condition, label) for gated in cast(Iterable[GatedBlock], block.gated)
+        ]
         self.attention = None if block.attention is None else _AttentionStep(block.attention, n, height * width)
         self.out = None if block.out is None else _Pointwise(block.out)
         self.skip = block.skip
@@ -167,6 +173,7 @@ class _BlockStep:
         for gated in self.gated:
             x = gated.at(column, x)
         if self.attention is None:
+            assert self.out is not None
             return self.out(torch.cat([x, background], 1))
         return self.attention.at(position, before, x, background)
 
@@ -228,12 +235,16 @@ class SnailStepper:
     def __init__(self, trunk: SnailTrunk, n: int, condition: Tensor | None = None, label: Tensor | None = None) -> None:
         self.trunk, self.n = trunk, n
         self.height, self.width = trunk.background.shape[2:]
-        window = _CodeWindow if isinstance(trunk.inputs, CodeInput) else _PixelWindow
-        self.window = window(trunk.inputs, n, self.height, self.width)
+        self.window: _CodeWindow | _PixelWindow
+        if isinstance(trunk.inputs, CodeInput):
+            self.window = _CodeWindow(trunk.inputs, n, self.height, self.width)
+        else:
+            self.window = _PixelWindow(trunk.inputs, n, self.height, self.width)
         self.edges = trunk.inputs.edges(self.height, self.width)[0].permute(1, 2, 0).contiguous()  # (H, W, C)
         self.background = trunk.background[0].permute(1, 2, 0).to(self.edges.dtype)[:, :, None].expand(-1, -1, n, -1)
-        self.blocks = [_BlockStep(block, n, self.height, self.width, condition, label) for block in trunk.blocks]
-        self.output_stack = [_PointwiseBlock(block) for block in trunk.output_stack]
+        blocks, stack = cast(Iterable[PixelBlock], trunk.blocks), cast(Iterable[GatedBlock], trunk.output_stack)
+        self.blocks = [_BlockStep(block, n, self.height, self.width, condition, label) for block in blocks]
+        self.output_stack = [_PointwiseBlock(block) for block in stack]
         self.final = _Pointwise(trunk.final)
 
     def at(self, row: int, column: int) -> Tensor:
@@ -246,8 +257,8 @@ class SnailStepper:
         background = self.background[row, column]  # (B, 2)
         for block in self.blocks:
             x = block.at(row * self.width + column, column, x, background)
-        for block in self.output_stack:
-            x = block(x)
+        for pointwise in self.output_stack:
+            x = pointwise(x)
         return self.final(F.elu(x))
 
     def store(self, row: int, column: int, symbols: Tensor) -> None:

@@ -28,6 +28,8 @@ class NormedConv2d(nn.Module):
             implementation does; its saved kernels hold rubbish there.
     """
 
+    mask: Tensor | None
+
     def __init__(
         self, inputs: int, outputs: int, kernel: tuple[int, int] = (1, 1), bias: bool = True, mask: Tensor | None = None
     ) -> None:
@@ -50,6 +52,12 @@ class NormedConv2d(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Apply to (B, inputs, H, W) without padding."""
         return F.conv2d(x, self.weight(), self.bias)
+
+
+def bias_of(conv: NormedConv2d) -> nn.Parameter:
+    """The bias of a convolution that has one."""
+    assert conv.bias is not None
+    return conv.bias
 
 
 class CausalConv2d(NormedConv2d):

@@ -19,6 +19,7 @@ from zoo.likelihood import (
     level_values,
 )
 from zoo.models.pixelsnail.incremental import SnailStepper
+from zoo.models.pixelsnail.layers import bias_of
 from zoo.models.pixelsnail.trunk import PixelInput, SnailConfig, SnailTrunk
 
 _FIRST_LOG_SCALE = -2.0
@@ -123,7 +124,7 @@ class CausalPixels(nn.Module):
         outputs = mixtures * (10 if channels == 3 else 3)
         self.trunk = SnailTrunk(inputs, config, outputs, height, width, condition=condition, classes=classes)
         with torch.no_grad():  # start with scales of natural images; a bias moves by no more than the rate in a step
-            bias = self.trunk.final.bias
+            bias = bias_of(self.trunk.final)
             scales = bias[mixtures:].view(3, 3, mixtures)[:, 1] if channels == 3 else bias.view(3, mixtures)[2]
             scales.fill_(_FIRST_LOG_SCALE)
 

@@ -3,8 +3,9 @@
 Chen et al. 2018 ("PixelSNAIL"); as prior over codes Razavi et al. 2019, section 3.2. Letters as in `layers`.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +20,7 @@ from zoo.models.pixelsnail.layers import (
     GatedBlock,
     NormedConv2d,
     ResidualSkip,
+    bias_of,
     coordinates,
 )
 
@@ -131,7 +133,7 @@ class SnailConfig:
     @classmethod
     def of(cls, config: "SnailConfig | dict[str, Any]") -> "SnailConfig":
         """The configuration itself, or one made from plain values."""
-        return config if isinstance(config, cls) else cls(**config)
+        return config if isinstance(config, SnailConfig) else cls(**config)
 
 
 class ShiftedInput(nn.Module):
@@ -153,8 +155,8 @@ class ShiftedInput(nn.Module):
 
     def edges(self, height: int, width: int) -> Tensor:
         """Biases, absent in row 0 and column 0 respectively, (1, C, H, W)."""
-        horizontal = self.horizontal.bias[:, None, None].expand(-1, height - 1, width)
-        vertical = self.vertical.bias[:, None, None].expand(-1, height, width - 1)
+        horizontal = bias_of(self.horizontal)[:, None, None].expand(-1, height - 1, width)
+        vertical = bias_of(self.vertical)[:, None, None].expand(-1, height, width - 1)
         return (F.pad(horizontal, (0, 0, 1, 0)) + F.pad(vertical, (1, 0)))[None]
 
 
@@ -246,8 +248,8 @@ class PixelBlock(nn.Module):
         super().__init__()
         c, hidden = config.channels, config.residual_channels
         k, rules = config.kernel_size, config.rules
-        window = (1, 1, 0) if rules.taps == "down_right" else (k - 1, k // 2, k // 2)
-        window = (*window, rules.centre == "open")
+        above, left, right = (1, 1, 0) if rules.taps == "down_right" else (k - 1, k // 2, k // 2)
+        window = (above, left, right, rules.centre == "open")
         self.gated = nn.ModuleList(
             GatedBlock(
                 CausalConv2d(c, hidden, *window),
@@ -261,7 +263,8 @@ class PixelBlock(nn.Module):
             for _ in range(config.layers_per_block)
         )
         self.skip = rules.residual_skip
-        self.attention = self.out = None
+        self.attention: CausalAttention | None = None
+        self.out: NormedConv2d | None = None
         if attends:
             self.attention = CausalAttention(
                 c,
@@ -282,12 +285,14 @@ class PixelBlock(nn.Module):
     ) -> Tensor:
         """Map (B, C, H, W) to the same shape; arguments as in `CausalAttention` and `GatedBlock.context`."""
         before = F.elu(x) if self.skip == "elu" else x
-        for block in self.gated:
+        for block in cast(Iterable[GatedBlock], self.gated):
             x = block(x, context=block.context(condition, label))
-        if self.attention is None:
-            result: Tensor = self.out(torch.cat([x, background], 1))
-            return result
-        result: Tensor = self.attention(before, x, background, symbols)
+        result: Tensor
+        if self.attention is not None:
+            result = self.attention(before, x, background, symbols)
+        else:
+            assert self.out is not None
+            result = self.out(torch.cat([x, background], 1))
         return result
 
 
@@ -316,6 +321,7 @@ class SnailTrunk(nn.Module):
     ) -> None:
         super().__init__()
         self.inputs, self.config = inputs, config
+        self.background: Tensor
         self.register_buffer("background", coordinates(height, width), persistent=False)
         held = inputs.symbol_channels if config.rules.key_content == "symbols" else 0
         self.blocks = nn.ModuleList(

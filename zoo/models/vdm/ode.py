@@ -78,7 +78,7 @@ def integrate(field: Field, state: Tensor, start: float, end: float, tolerance: 
             inner = state + step * sum(a * k for a, k in zip(row, slopes, strict=True) if a)
             slopes.append(field(time + step * NODES[len(slopes)], inner))
         evaluations += 6
-        error = step * sum(e * k for e, k in zip(ERROR, slopes, strict=True) if e)
+        error: Tensor = step * sum((e * k for e, k in zip(ERROR, slopes, strict=True) if e), torch.zeros_like(state))
         ratio = error.abs() / (tolerance * (1.0 + torch.maximum(state.abs(), inner.abs())))
         share = tolerance * step / (end - start)
         worst = max(ratio.square().mean(1).sqrt().max().item(), error[:, -1].abs().max().item() / share)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
@@ -23,7 +25,8 @@ class FusedLayer(StochasticLayer):
         """See `StochasticLayer`; the features are (B, mid, R, R)."""
         hidden = self.prior.inside(self.prior.conv1(F.gelu(y)))
         last, numbers = self.prior.conv4, 2 * self.latent_channels
-        mean, log_std = outside_autocast(pointwise, hidden, last.weight[:numbers], last.bias[:numbers]).chunk(2, dim=1)
+        bias = cast(Tensor, last.bias)[:numbers]
+        mean, log_std = outside_autocast(pointwise, hidden, last.weight[:numbers], bias).chunk(2, dim=1)
         return mean, log_std, hidden
 
     def infer(self, y: Tensor, image: Tensor, label: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -38,7 +41,7 @@ class FusedLayer(StochasticLayer):
         """See `StochasticLayer`."""
         last, numbers = self.prior.conv4, 2 * self.latent_channels
         weight = torch.cat([last.weight[numbers:], self.project.weight], dim=1)  # (W, mid + Z, 1, 1)
-        bias = last.bias[numbers:] + self.project.bias
+        bias = cast(Tensor, last.bias)[numbers:] + cast(Tensor, self.project.bias)
         y = y + pointwise(torch.cat([hidden, z], dim=1), weight, bias)
         result: Tensor = y + self.residual(y)
         return result

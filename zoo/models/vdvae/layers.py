@@ -7,8 +7,9 @@ channels per position.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -76,7 +77,8 @@ def convolution(width_in: int, width_out: int, kernel: int, gain: float = 1.0) -
     )
     with torch.no_grad():
         conv.weight.mul_(gain)
-        conv.bias.zero_()
+        if conv.bias is not None:
+            conv.bias.zero_()
     return conv
 
 
@@ -244,7 +246,7 @@ class Decoder(nn.Module):
             (B, W, H, W) features of the image.
         """
         streams = {int(r): bias.expand(n, -1, -1, -1) for r, bias in self.biases.items()}
-        for layer in self.layers:
+        for layer in cast(Iterable[StochasticLayer], self.layers):
             y = self._stream(streams, layer, n)
             streams[layer.resolution] = layer(y, None if seen is None else seen[layer.resolution], policy)
         result: Tensor = streams[self.image_size] * self.gain + self.bias

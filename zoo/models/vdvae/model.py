@@ -10,8 +10,9 @@ and (given an image) a posterior, asks the policy for the latents, and writes th
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -25,7 +26,7 @@ from zoo.likelihood.precision import outside_autocast
 from zoo.likelihood.terms import Objective
 from zoo.models.blocks import ramp
 from zoo.models.vdvae.fused import FusedLayer
-from zoo.models.vdvae.layers import Decoder, DecoderStage, Encoder, EncoderStage, Layout, convolution
+from zoo.models.vdvae.layers import Decoder, DecoderStage, Encoder, EncoderStage, Layout, StochasticLayer, convolution
 
 
 @dataclass(frozen=True)
@@ -133,7 +134,7 @@ class VDVAE(AncestralModel):
         self.decoder = Decoder(net.decoder, layout, net.bias_up_to, aids.max_posterior_shift, FusedLayer)
         self.head = convolution(layout.width, head_channels(channels, net.mixtures), 1)
         with torch.no_grad():
-            for layer in self.decoder.layers:
+            for layer in cast(Iterable[StochasticLayer], self.decoder.layers):
                 layer.posterior.conv4.weight[: net.latent_channels] *= aids.posterior_gain
 
     def encode(self, x: Tensor) -> dict[int, Tensor]:
@@ -195,12 +196,12 @@ def _check_stages(
         if layout.at(size) < layout.at(stage.resolution):
             raise UserError(f"widths: {layout.at(size)} at {size}x{size} is less than at {stage.resolution}x; widen it")
     started: set[int] = set()
-    for number, stage in enumerate(decoder):
-        source = stage.upsample_from
-        if stage.resolution not in reached or stage.blocks < 1:
-            raise UserError(f"decoder stage {number}: {stage}; the encoder reaches {sorted(reached)}")
-        if source is not None and (source not in started or stage.resolution % source):
+    for number, run in enumerate(decoder):
+        source = run.upsample_from
+        if run.resolution not in reached or run.blocks < 1:
+            raise UserError(f"decoder stage {number}: {run}; the encoder reaches {sorted(reached)}")
+        if source is not None and (source not in started or run.resolution % source):
             raise UserError(f"decoder stage {number}: upsample_from {source}, expected one of {sorted(started)}")
-        started.add(stage.resolution)
+        started.add(run.resolution)
     if not decoder or decoder[-1].resolution != image_size or layout.at(image_size) != layout.width:
         raise UserError(f"decoder: the last stage must have resolution {image_size} and width {layout.width}")

@@ -4,8 +4,9 @@ Level 0 is the top (smallest grid). Letters: `C` channels, `D` code size, `K` co
 """
 
 import itertools
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -201,13 +202,14 @@ class QuantisedAutoencoder(AncestralModel):
             nn.Sequential(*(nn.ConvTranspose2d(d, d, 4, 2, 1) for _ in range(count - 1 - n))) for n in range(count - 1)
         )
         self.decoder = Decoder(d * count, planes, *body, strides[0], skip)
+        self.absolute_error: Tensor
         self.register_buffer("absolute_error", torch.full((planes,), 0.1))
 
     # -- encode and decode --------------------------------------------------------------------------------------------
 
     def normalise(self, x: Tensor) -> Tensor:
         """Source pixels (B, C, H, W) uint8 to [-1, 1] at the model's depth."""
-        return level_values(to_levels(x, self.bits), self.bits, self.decoder[0].weight.dtype)
+        return level_values(to_levels(x, self.bits), self.bits, next(self.decoder.parameters()).dtype)
 
     def encode(self, values: Tensor) -> Encoded:
         """Quantise images on [-1, 1]; in training mode the codebooks move."""
@@ -226,7 +228,8 @@ class QuantisedAutoencoder(AncestralModel):
 
     def lookup(self, codes: list[Tensor]) -> list[Tensor]:
         """Code vectors (B, D, H_l, W_l) of every level, top first."""
-        return [quantiser.lookup(grid) for quantiser, grid in zip(self.quantisers, codes, strict=True)]
+        quantisers = cast(Iterable[VectorQuantiser], self.quantisers)
+        return [quantiser.lookup(grid) for quantiser, grid in zip(quantisers, codes, strict=True)]
 
     def joined(self, vectors: list[Tensor]) -> Tensor:
         """All levels at the bottom's resolution, (B, L D, H_bottom, W_bottom)."""
@@ -248,8 +251,9 @@ class QuantisedAutoencoder(AncestralModel):
         codes = self.encode(self.normalise(x)).codes
         vectors = self.lookup(codes)
         for n in range(levels if levels is not None else len(vectors), len(vectors)):
-            weights = self.quantisers[n].counts
-            mean = (weights[:, None] * self.quantisers[n].codebook).sum(0) / weights.sum().clamp_min(1e-12)
+            quantiser = cast(VectorQuantiser, self.quantisers[n])
+            weights = quantiser.counts
+            mean = (weights[:, None] * quantiser.codebook).sum(0) / weights.sum().clamp_min(1e-12)
             vectors[n] = mean[None, :, None, None].expand_as(vectors[n])
         return self.decode(vectors)
 
@@ -291,7 +295,8 @@ class QuantisedAutoencoder(AncestralModel):
                 error = mean_over_processes((reconstruction - values).abs().mean((0, 2, 3)))
                 self.absolute_error.lerp_(error.to(self.absolute_error.dtype), 0.01)
         parts = {"mse": mse.detach(), "commitment": commitment.detach()}
-        for name, level, quantiser in zip(self.names, encoded.levels, self.quantisers, strict=True):
+        quantisers = cast(Iterable[VectorQuantiser], self.quantisers)
+        for name, level, quantiser in zip(self.names, encoded.levels, quantisers, strict=True):
             parts[f"perplexity/{name}"] = level.perplexity
             parts[f"used/{name}"] = level.used
             parts[f"dead/{name}"] = (quantiser.counts < 0.01).float().sum()

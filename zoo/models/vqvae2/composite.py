@@ -6,7 +6,7 @@ distribution around the decoder's output is our addition.
 """
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -76,13 +76,16 @@ class PixelDecoder(nn.Module):
         self.join = nn.Conv2d(fine + self.planes, fine, 3, padding=1)
         self.fine = nn.Sequential(*(Residual(fine, fine) for _ in range(config.fine_blocks)), nn.ReLU())
         if config.trunk is not None:
-            self.pixels = CausalPixels(image_shape, bits, config.trunk, config.mixtures, condition=fine)
+            self.pixels: CausalPixels | None = CausalPixels(
+                image_shape, bits, config.trunk, config.mixtures, condition=fine
+            )
             return
         self.pixels = None
         self.final = nn.Conv2d(fine, config.mixtures * (10 if self.planes == 3 else 3), 3, padding=1)
         with torch.no_grad():
             self.final.weight.mul_(0.1)
-            self.final.bias.zero_()
+            if self.final.bias is not None:
+                self.final.bias.zero_()
 
     def forward(self, joined: Tensor, reconstruction: Tensor) -> LogisticMixture | AutoregressivePixels:
         """The pixel distribution of joined code vectors (B, inputs, h, w) around a reconstruction (B, C, H, W)."""
@@ -137,7 +140,7 @@ class VQVAE2(AncestralModel):
             if prior.grid != grid or prior.num_codes != autoencoder.num_codes:
                 raise UserError(f"prior {prior.name!r} is for {prior.grid} codes, the autoencoder has {grid}")
         self.priors = nn.ModuleList(priors or [])
-        for prior in self.priors:
+        for prior in priors or []:
             prior.progress = self._show
         if priors:
             self.code_grids = dict(zip(autoencoder.names, autoencoder.grids, strict=True))
@@ -163,8 +166,7 @@ class VQVAE2(AncestralModel):
     ) -> AutoregressiveCodes | Categorical:
         """p(codes of a level | codes above, label)."""
         if self.priors:
-            result: AutoregressiveCodes | Categorical = self.priors[level].distribution(batch, upper, label)
-            return result
+            return cast(CodePrior, self.priors[level]).distribution(batch, upper, label)
         model = self.autoencoder
         return Categorical(model.absolute_error.new_zeros(1).expand(batch, *model.grids[level], model.num_codes))
 

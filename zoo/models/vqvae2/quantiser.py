@@ -47,6 +47,11 @@ class VectorQuantiser(nn.Module):
         revive_below: a code whose averaged count falls below this is moved to a random vector of the batch; 0 never.
     """
 
+    codebook: Tensor
+    counts: Tensor
+    sums: Tensor
+    updates: Tensor
+
     def __init__(
         self,
         num_codes: int,
@@ -148,7 +153,7 @@ class VectorQuantiser(nn.Module):
 
     # -- the first batch ----------------------------------------------------------------------------------------------
 
-    @torch.compiler.disable
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
     @torch.no_grad()
     def _start(self, flat: Tensor) -> None:
         """Take the first codebook from the data, unless the codebook was loaded; asks the device, once in a run."""
