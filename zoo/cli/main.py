@@ -38,6 +38,7 @@ COMMANDS: dict[str, Command] = {
     "measure": Command("zoo.cli.measure:measure", "answer a question about a checkpoint and append a record"),
     "sample": Command("zoo.cli.sample:sample", "draw images from a model"),
     "reconstruct": Command("zoo.cli.reconstruct:reconstruct", "keep some latents of an image, draw the others"),
+    "figure banding": Command("zoo.cli.figures:banding", "images and their reconstructions at 5 and 8 bits, by model"),
     "interpolate": Command("zoo.cli.interpolate:interpolate", "walk between two images through latent space"),
     "traverse": Command("zoo.cli.traverse:traverse", "vary one group of latents"),
     "outpaint": Command("zoo.cli.outpaint:outpaint", "continue an image beyond its border"),
