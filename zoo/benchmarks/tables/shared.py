@@ -204,7 +204,8 @@ def deviations(record: Record, reference: Reference, references: References) -> 
     if (known.name, record.resolution, record.bits) != (reference.dataset, reference.resolution, reference.bits):
         return None
     if (
-        record.priced == "codes"
+        not record.own
+        or record.priced == "codes"
         or record.augmented != reference.augmented
         or (record.kind == "importance") != (reference.kind == "importance")
     ):
