@@ -38,8 +38,8 @@ def banding(
     """
     import torch
 
+    from zoo.benchmarks.measures.identity import experiment
     from zoo.checkpoints import load
-    from zoo.checkpoints.store import experiment_name
     from zoo.cli.pictures import check_png, read_images, save_grid
     from zoo.likelihood import LikelihoodModel, from_levels, to_levels
 
@@ -49,7 +49,7 @@ def banding(
         found = load(name)
         if not isinstance(found.network, LikelihoodModel):
             raise UserError(f"{name}: {type(found.network).__name__} is a part of a model; name a whole one")
-        models[experiment_name(found.path)] = found.network
+        models[experiment(found.path, found.meta)] = found.network
     if not models:
         raise UserError("figure banding: name one checkpoint or several, such as vdvae-photos-5bit vdvae-photos-8bit")
     shapes = {model.image_shape for model in models.values()}
