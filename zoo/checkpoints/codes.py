@@ -10,6 +10,7 @@ import torch
 
 from zoo.checkpoints import store
 from zoo.data.codes import CodeWriter, code_key, describe_codes
+from zoo.data.plans import EvaluationPlan
 from zoo.errors import UserError
 from zoo.models import QuantisedAutoencoder
 
@@ -44,11 +45,17 @@ def extract(
     """
     from zoo.data import ImageDataModule
 
+    class Alone(ImageDataModule):
+        """All images in this process, whatever other processes of the run there are."""
+
+        def _place(self) -> tuple[int, int]:
+            return 0, 1
+
     loaded = store.load(checkpoint)
     network = loaded.network
     if not isinstance(network, QuantisedAutoencoder):
         raise UserError(f"{checkpoint}: holds a {type(network).__name__}, expected a QuantisedAutoencoder")
-    module = ImageDataModule(**data)
+    module = Alone(**data)
     present = [split for split in splits if split in module.info.splits]
     settings = {
         "weights": loaded.digest,
@@ -73,7 +80,11 @@ def extract(
     writer = CodeWriter(path, key, network.names, network.grids, counts, settings)
     try:
         for split in present:
-            _encode(network, _batches(module, split, epochs), split, writer, device)
+            loaders = _batches(module, split, epochs)
+            _encode(network, loaders, split, writer, device)
+            expected = sum(_images(loader) for loader in loaders)
+            if writer.done(split) != expected:
+                raise UserError(f"{path}: {writer.done(split)} codes of {split}, expected {expected}; extract again")
         return writer.finish()
     finally:
         writer.close()
@@ -89,6 +100,12 @@ def _batches(module: Any, split: str, epochs: int) -> list[Any]:
         loader.set_epoch(epoch)
         loaders.append(loader)
     return loaders
+
+
+def _images(loader: Any) -> int:
+    """Images that a loader hands out."""
+    plan = loader.plan
+    return plan.num_samples if isinstance(plan, EvaluationPlan) else len(plan) * plan.batch_size
 
 
 @torch.inference_mode()

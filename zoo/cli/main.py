@@ -6,6 +6,7 @@ Nothing heavy is imported here, so `zoo --help` answers at once.
 import importlib
 import io
 import os
+import signal
 import sys
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -121,7 +122,8 @@ def main(argv: list[str] | None = None) -> int:
         argv: arguments without the program's name (default: those of the process).
 
     Returns:
-        Exit status: 0, 2 after an error the user can put right, 1 after any other, 130 after an interrupt.
+        Exit status: 0, 2 after an error the user can put right, 1 after any other, 130 after SIGINT, 143 after
+        SIGTERM.
     """
     # Busy-waiting OpenMP threads slow every other process of the machine; must be set before torch is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -131,6 +133,8 @@ def main(argv: list[str] | None = None) -> int:
     lasting_output()
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())  # modules of the user's own
+    if argv is None:
+        signal.signal(signal.SIGTERM, _terminated)
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in arguments
     try:
@@ -144,7 +148,10 @@ def main(argv: list[str] | None = None) -> int:
     except (UserError, OSError) as error:
         if debug:
             raise
-        print(f"error: {one_line(error)}", file=sys.stderr)
+        from zoo.recipes.processes import is_first_process
+
+        if is_first_process() or isinstance(error, OSError):  # the same mistake is said once, not by every process
+            print(f"error: {one_line(error)}", file=sys.stderr)
         return EXIT_USER_ERROR
     except Exception as error:
         if debug:
@@ -152,6 +159,11 @@ def main(argv: list[str] | None = None) -> int:
         name = type(error).__name__
         print(f"internal error: {name}: {one_line(error)} (repeat with --debug for the traceback)", file=sys.stderr)
         return EXIT_INTERNAL_ERROR
+
+
+def _terminated(signum: int, frame: Any) -> None:
+    """End as an error does, so that nothing half-written is left behind."""
+    raise SystemExit(128 + signum)
 
 
 def one_line(error: Exception) -> str:

@@ -22,7 +22,7 @@ from zoo.files import atomic_path, sha256_file
 from zoo.recipes.configuration import Config
 from zoo.recipes.folder import EXPORT, LAST
 from zoo.recipes.language import Stage, changed, merged, options_for, part_of, references, replaced
-from zoo.recipes.processes import is_first_process
+from zoo.recipes.processes import is_first_process, process_number, processes_of
 from zoo.recipes.training import Plan, train
 
 DONE = "done.json"
@@ -176,6 +176,7 @@ class Stages:
             The finished model, if the last stage is done and made one.
         """
         names = self.names if only is None else [self.stage(only)["name"]]
+        self.check_processes(names)
         for name in names:
             if is_first_process():
                 print(f"stage {self.names.index(name) + 1}/{len(self.names)}: {name}", flush=True)
@@ -187,6 +188,25 @@ class Stages:
             with atomic_path(self.root / EXPORT) as temporary:
                 shutil.copyfile(last, temporary)
         return self.root / EXPORT
+
+    def processes(self, name: str) -> int:
+        """Processes that a stage runs in: calls and assemblies in one."""
+        stage = self.stage(name)
+        return processes_of(changed(stage, self._options(stage)).get("trainer") or {}) if "model" in stage else 1
+
+    def check_processes(self, names: Sequence[str]) -> None:
+        """Refuse several numbers of processes in one command: they are started once.
+
+        Raises:
+            UserError: saying what each stage asks for.
+        """
+        asked = {name: self.processes(name) for name in names if not self.finished(name)}
+        if len({count for count in asked.values() if count > 1}) > 1:
+            shown = ", ".join(f"{name} {count}" for name, count in asked.items() if count > 1)
+            raise UserError(
+                f"stages ask for different numbers of processes ({shown}); run them one by one with --stage NAME, or "
+                "give all the same with --trainer.devices and --trainer.num_nodes"
+            )
 
     def carry_out(self, name: str) -> None:
         """Run a stage unless it is finished."""
@@ -202,7 +222,7 @@ class Stages:
             folder.mkdir(parents=True, exist_ok=True)
             (folder / FAILED).unlink(missing_ok=True)
         try:
-            if "model" in stage:
+            if "model" in stage and process_number() < self.processes(name):
                 result = self._fit(name, resolved, weights)
             elif is_first_process():
                 result = self._call(name, resolved) if "call" in stage else self._assemble(name, resolved, weights)

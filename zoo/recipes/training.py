@@ -82,6 +82,8 @@ def _fit(cli: Any, resume: str | None, run_dir: Path) -> None:
 
     from zoo.recipes.signals import Stop
 
+    if cli.saving is not None:
+        cli.saving.notice.listen()
     try:
         cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=resume)
     except Stop as stop:
@@ -96,6 +98,9 @@ def _fit(cli: Any, resume: str | None, run_dir: Path) -> None:
         if isinstance(error, MisconfigurationException) or "conditioned on metric" in text:
             raise UserError(f"the trainer cannot do what the configuration asks for: {text}") from error
         raise
+    finally:
+        if cli.saving is not None:
+            cli.saving.notice.ignore()
 
 
 def _first_step(plan: Plan, resume: str | None) -> int | None:
