@@ -121,7 +121,7 @@ def test_print_config_shows_everything_and_trains_nothing(capsys, tmp_path):
         main(["fit", "--config", "small.yaml", "--run_dir", str(tmp_path / "run"), "--print_config"])
     assert leaving.value.code == 0
     shown = yaml.safe_load(capsys.readouterr().out)
-    assert shown["model"]["network"]["init_args"]["width"] == CONFIG["model"]["network"]["init_args"]["width"]
+    assert shown["model"]["network"]["init_args"]["image_shape"] == [3, 16, 16]
     assert shown["model"]["ema_decay"] == CONFIG["model"]["ema_decay"]
     assert not list(tmp_path.iterdir())
 

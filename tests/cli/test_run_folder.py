@@ -105,15 +105,8 @@ def test_weights_start_a_new_run(tmp_path):
 def test_continuing_a_finished_run_keeps_its_validation_and_the_best_is_kept(tmp_path):
     from zoo.checkpoints import load
 
-    words = [
-        "fit",
-        "--config",
-        str(write(tmp_path / "c.yaml")),
-        "--run_dir",
-        str(tmp_path / "run"),
-        "--keep_every",
-        "2",
-    ]
+    config = write(tmp_path / "c.yaml")
+    words = ["fit", "--config", str(config), "--run_dir", str(tmp_path / "run"), "--keep_every", "2"]
     assert main(words) == 0
     before = load(tmp_path / "run").meta
     assert main([*words, "--ckpt_path", "last"]) == 0

@@ -9,12 +9,14 @@ import yaml
 NETWORK: dict[str, Any] = {
     "class_path": "VDVAE",
     "init_args": {
-        "encoder": [{"resolution": 16, "blocks": 1, "downsample": 16}, {"resolution": 1, "blocks": 1}],
-        "decoder": [{"resolution": 1, "blocks": 1}, {"resolution": 16, "blocks": 1, "upsample_from": 1}],
-        "width": 6,
-        "latent_channels": 2,
-        "mixtures": 2,
-        "image_size": 16,
+        "image_shape": [3, 16, 16],
+        "architecture": {
+            "encoder": [{"resolution": 16, "blocks": 1, "downsample": 16}, {"resolution": 1, "blocks": 1}],
+            "decoder": [{"resolution": 1, "blocks": 1}, {"resolution": 16, "blocks": 1, "upsample_from": 1}],
+            "width": 6,
+            "latent_channels": 2,
+            "mixtures": 2,
+        },
     },
 }
 CONFIG: dict[str, Any] = {

@@ -15,6 +15,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from typing_extensions import override
 
 import zoo.models
+from zoo.checkpoints.migrations import migrated
 from zoo.data import ImageDataModule
 from zoo.errors import UserError
 from zoo.recipes.configuration import Config, as_words
@@ -92,7 +93,7 @@ class ZooCLI(LightningCLI):
             save_config_kwargs={"overwrite": True},
             seed_everything_default=0,
             parser_kwargs={"prog": f"zoo {command}", "exit_on_error": False, "description": _DESCRIPTIONS[command]},
-            args=[*map(as_words, contents), *options],
+            args=[*(as_words(migrated(content)) for content in contents), *options],
             run=False,
             auto_configure_optimizers=False,
         )
