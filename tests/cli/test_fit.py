@@ -142,7 +142,7 @@ def test_importance_samples_tighten_the_bound_and_are_recorded(tmp_path):
     assert main(common) == 0
     assert main([*common, "--importance-samples", "8"]) == 0
     plain, weighted = read(tmp_path)
-    assert (plain.estimator, weighted.estimator, weighted.importance_samples) == ("bound", "importance", 8)
+    assert (plain.kind, weighted.kind, weighted.importance_samples) == ("bound", "importance", 8)
     assert weighted.bits_per_dim < plain.bits_per_dim
 
 
