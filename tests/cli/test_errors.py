@@ -14,7 +14,10 @@ FIT = {
         {"model__network__init_args__widht": 3},
         "VDVAE has no argument 'widht'; ",
     ),
-    "missing argument": ({"model__network": {"class_path": "VDVAE"}}, "VDVAE needs architecture.encoder, architecture.decoder"),
+    "missing argument": (
+        {"model__network": {"class_path": "VDVAE"}},
+        "needs architecture.encoder, architecture.decoder",
+    ),
     "bit depth": ({"model__network__init_args__bits": 9}, "bits=9: expected a whole number from 1 to 8"),
     "misspelt dataset": ({"data__dataset": "fotos"}, "did you mean 'photos'?"),
     "missing data file": ({"data__dataset": "nowhere.h5"}, "nowhere.h5"),

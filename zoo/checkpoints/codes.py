@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import itertools
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from zoo.checkpoints import store
+from zoo.data import ImageDataModule
 from zoo.data.codes import CodeWriter, code_key, describe_codes
 from zoo.data.plans import EvaluationPlan
 from zoo.errors import UserError
 from zoo.models import QuantisedAutoencoder
+from zoo.progress import counting
 
 
 def extract(
@@ -43,19 +45,11 @@ def extract(
     Raises:
         UserError: if the checkpoint is no quantised autoencoder.
     """
-    from zoo.data import ImageDataModule
-
-    class Alone(ImageDataModule):
-        """All images in this process, whatever other processes of the run there are."""
-
-        def _place(self) -> tuple[int, int]:
-            return 0, 1
-
     loaded = store.load(checkpoint)
     network = loaded.network
     if not isinstance(network, QuantisedAutoencoder):
         raise UserError(f"{checkpoint}: holds a {type(network).__name__}, expected a QuantisedAutoencoder")
-    module = Alone(**data)
+    module = _Alone(**data)
     present = [split for split in splits if split in module.info.splits]
     settings = {
         "weights": loaded.digest,
@@ -80,14 +74,17 @@ def extract(
     writer = CodeWriter(path, key, network.names, network.grids, counts, settings)
     try:
         for split in present:
-            loaders = _batches(module, split, epochs)
-            _encode(network, loaders, split, writer, device)
-            expected = sum(_images(loader) for loader in loaders)
-            if writer.done(split) != expected:
-                raise UserError(f"{path}: {writer.done(split)} codes of {split}, expected {expected}; extract again")
+            _encode(network, _batches(module, split, epochs), split, writer, device)
         return writer.finish()
     finally:
         writer.close()
+
+
+class _Alone(ImageDataModule):
+    """All images in this process, whatever other processes of the run there are."""
+
+    def _place(self) -> tuple[int, int]:
+        return 0, 1
 
 
 def _batches(module: Any, split: str, epochs: int) -> list[Any]:
@@ -110,15 +107,18 @@ def _images(loader: Any) -> int:
 
 @torch.inference_mode()
 def _encode(network: Any, loaders: list[Any], split: str, writer: CodeWriter, device: str) -> None:
-    """Write the codes of all batches that are not there yet."""
-    from rich.progress import track
+    """Write the codes of all batches that are not there yet.
 
+    Raises:
+        UserError: if the file holds another number of codes than there are images.
+    """
     done, seen = writer.done(split), 0
-    total = sum(len(loader) for loader in loaders)
-    batches: Iterable[Any] = (batch for loader in loaders for batch in loader)
-    for x, label in track(batches, description=f"codes of {split}", total=total, transient=True):
-        seen += len(x)
-        if seen <= done:
-            continue
-        codes = network.encode(network.normalise(x.to(device))).codes
-        writer.append(split, codes, label)
+    total = sum(_images(loader) for loader in loaders)
+    with counting(f"codes of {split}", total) as advance:
+        for x, label in itertools.chain.from_iterable(loaders):
+            seen += len(x)
+            if seen > done:
+                writer.append(split, network.encode(network.normalise(x.to(device))).codes, label)
+            advance(len(x))
+    if writer.done(split) != total:
+        raise UserError(f"{writer.path}: {writer.done(split)} codes of {split}, expected {total}; extract them again")
