@@ -16,7 +16,7 @@ FIT = {
     ),
     "missing argument": (
         {"model__network": {"class_path": "VDVAE"}},
-        "needs architecture.encoder, architecture.decoder",
+        "VDVAE needs architecture.encoder",
     ),
     "bit depth": ({"model__network__init_args__bits": 9}, "bits=9: expected a whole number from 1 to 8"),
     "misspelt dataset": ({"data__dataset": "fotos"}, "did you mean 'photos'?"),
