@@ -346,15 +346,8 @@ class StochasticBlock(TopDownLayer):
         self.latent_shape = (stage.latents, *resolution)
         self.residual_posterior = net.residual_posterior
         self.unpool = None if inputs is None else Unpool(inputs, width, stage.stride, resolution)
-        self.prior_net = Cell(
-            width,
-            2 * width,
-            int(width * stage.ratio),
-            *cell,
-            final_scale=0.0 if net.zero_prior else 1.0,
-            pointwise=net.pointwise,
-        )
-        middle = int(joint * stage.ratio * 0.5)
+        scale, narrow, middle = 0.0 if net.zero_prior else 1.0, int(width * stage.ratio), int(joint * stage.ratio * 0.5)
+        self.prior_net = Cell(width, 2 * width, narrow, *cell, final_scale=scale, pointwise=net.pointwise)
         self.posterior_net = Cell(joint, int(joint * 0.5), middle, *cell, pointwise=net.pointwise)
         self.prior_head = GaussianHead(width, stage.latents, net.latent_scale, net.latent_beta)
         self.posterior_head = GaussianHead(int(joint * 0.5), stage.latents, net.latent_scale, net.latent_beta)
@@ -381,8 +374,7 @@ class StochasticBlock(TopDownLayer):
 
     def descend(self, h: Tensor, residual: Tensor, z: Tensor, label: Tensor | None = None) -> Tensor:
         """The state below, (B, W, R, R)."""
-        out: Tensor = self.residual(h + residual + self.z_projection(z))
-        return out
+        return cast(Tensor, self.residual(h + residual + self.z_projection(z)))
 
 
 class TopDownLevel(nn.Module):
