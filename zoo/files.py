@@ -141,8 +141,8 @@ def check_place(path: str | os.PathLike[str]) -> None:
         temporary.unlink()
 
 
-_WRITING = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG, errno.EIO, errno.ENOTDIR)
-_WRITING += (errno.EEXIST, errno.EISDIR, errno.ENAMETOOLONG)
+_WRITING: tuple[int, ...] = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG, errno.EIO)
+_WRITING += (errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ENAMETOOLONG)
 
 
 def _cannot_write(error: Exception, folder: Path) -> str | None:

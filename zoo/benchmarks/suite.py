@@ -134,7 +134,7 @@ def _coded(record: Record, loaded: Loaded, tiles: int, step: Callable[[int], Non
     from zoo.data import open_split
 
     done = 0
-    loader = open_split(DATASET, "test", loaded.network.image_shape, loaded.data)
+    loader = open_split(DATASET, "test", loaded.model.image_shape, loaded.data)
     for count in sorted({min(16, tiles), tiles}):
         started = time.perf_counter()
         try:

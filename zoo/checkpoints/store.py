@@ -23,6 +23,7 @@ from zoo.checkpoints.migrations import migrated
 from zoo.checkpoints.specification import Spec, build, first_line, identity, qualified
 from zoo.errors import UserError, closest
 from zoo.files import atomic_path
+from zoo.likelihood.model import AncestralModel, LikelihoodModel
 from zoo.torchfiles import kind_of_file, safe_torch_load
 
 FORMAT = 1
@@ -52,6 +53,28 @@ class Loaded:
     digest: str
     path: Path
     stored: Spec = field(default_factory=dict)
+
+    @property
+    def model(self) -> LikelihoodModel:
+        """The network as a model that prices.
+
+        Raises:
+            UserError: it is none, but a first stage for example.
+        """
+        if not isinstance(self.network, LikelihoodModel):
+            raise UserError(f"{self.path}: holds a {type(self.network).__name__}, which prices no images")
+        return self.network
+
+    @property
+    def ancestral(self) -> AncestralModel:
+        """The network as a model with an ancestral pass, which can be coded.
+
+        Raises:
+            UserError: it has none.
+        """
+        if not isinstance(self.network, AncestralModel):
+            raise UserError(f"{self.path}: {type(self.network).__name__} has no ancestral pass")
+        return self.network
 
     @property
     def data(self) -> dict[str, Any]:

@@ -51,7 +51,7 @@ def decompress(
         print(f"note: written with {header.environment}; here {environment()}. The check sums will tell.")
     start = time.perf_counter()
     with atomic_folder(output) as part, progress_bar("decoding", quiet) as progress:
-        for entry, frame, pixels in decode(loaded.network, loaded.identity, data, file, progress, limits, force):
+        for entry, frame, pixels in decode(loaded.ancestral, loaded.identity, data, file, progress, limits, force):
             save_image(part, entry, frame, pixels)
     seconds = time.perf_counter() - start
     megapixels = sum(height * width for height, width in header.sizes) / 1e6

@@ -64,7 +64,7 @@ def price(
     settings = Settings(passes, importance_samples, int(cli.config.seed_everything), estimator)
     pricing = Pricing(Evaluation(cli.model.network, settings))
     cli.trainer.test(pricing, datamodule=cli.datamodule, verbose=False)
-    loader = cli.trainer.test_dataloaders
+    loader: Any = cli.trainer.test_dataloaders
     assert pricing.summary is not None
     record = pricing.evaluation.record(
         describe_split(loader),

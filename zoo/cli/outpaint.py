@@ -50,7 +50,8 @@ def outpaint(
             "cannot grow; outpaint works with latent VAEs"
         )
     x = read_images(images or [], dataset, split, n, model.image_shape, data)
-    canvas, start = place(x.shape[-2:], size, side, model.canvas_unit)
+    height, width = x.shape[-2:]
+    canvas, start = place((height, width), size, side, model.canvas_unit)
     torch.manual_seed(seed)
     given = record(model, x, checkpoint, "outpaint").latents
     shown = model.render(Widen(given, start, temperature), len(x), canvas=canvas)

@@ -12,6 +12,7 @@ from zoo.benchmarks.measures import identity
 from zoo.benchmarks.measures.bits_per_dim import Summary
 from zoo.benchmarks.measures.evaluator import Evaluation
 from zoo.checkpoints import store
+from zoo.checkpoints.specification import qualified
 from zoo.errors import UserError
 from zoo.likelihood import nats_to_bits_per_dim
 from zoo.recipes.configuration import read_config
@@ -34,12 +35,12 @@ class Pricing(pl.LightningModule):
 
     @override
     def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
-        loader = self.trainer.test_dataloaders
+        loader: Any = self.trainer.test_dataloaders
         self.evaluation.update(*batch, loader.indices(batch_idx))
 
     @override
     def on_test_epoch_end(self) -> None:
-        loader = self.trainer.test_dataloaders
+        loader: Any = self.trainer.test_dataloaders
 
         def example() -> tuple[Tensor, Tensor]:
             x, label = loader.reader.__getitems__(loader.plan.request(0, -loader.plan.rank))
@@ -49,7 +50,7 @@ class Pricing(pl.LightningModule):
 
     @override
     def predict_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> list[dict[str, Any]]:
-        loader = self.trainer.predict_dataloaders
+        loader: Any = self.trainer.predict_dataloaders
         indices = loader.indices(batch_idx)
         terms, nelbo = self.evaluation.price(*batch, indices)
         columns = {"bits_per_dim": nelbo, "rate": terms.rate, "distortion": terms.distortion}
@@ -76,7 +77,7 @@ def open_subject(command: str, source: str | None, options: Sequence[str], confi
     path = store.resolve(source)
     contents = store.read(path)
     trusted = bool(config) or any(word.startswith("--model.network") for word in options)
-    spec = contents.spec if trusted else store.qualified(contents.spec)
+    spec = contents.spec if trusted else qualified(contents.spec)
     noted = identity.notes(path, contents.meta).get("data") or {}
     data = {key: noted[key] for key in DATA_SETTINGS if key in noted}
     cli = ZooCLI([{"model": {"network": spec}, "data": data}, *map(read_config, config)], options, command)

@@ -62,6 +62,7 @@ def reproduce(name: str, *, plan: bool = False, records: str = "records", batch_
         record = cell.reproduce(name, Path(records), batch_size, report, step)
     print(f"measured   {record.bits_per_dim:.4f} bits/dim ± {record.standard_error:.4f} over {record.images:,} images")
     for number in wanted.published:
-        if number.bits_per_dim is not None:
-            gap = record.bits_per_dim - number.bits_per_dim
+        published = number.bits_per_dim()
+        if published is not None:
+            gap = record.bits_per_dim - published
             print(f"published  {number.value} {number.unit} ({number.id}), gap {gap:+.4f} bits/dim")

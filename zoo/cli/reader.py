@@ -133,7 +133,7 @@ class _Form:
             shown = METAVAR.get(name, name.upper())
             default = {} if self.is_required(name) else {"default": self.parameters[name].default}
             parser.add_argument(name, type=str, nargs=many, metavar=shown, help=described.get(name), **default)
-        own = set(self.parameters) - set(self.options)
+        own: set[str | int] = {name for name in self.parameters if name not in self.options}
         parser.add_function_arguments(self.function, skip=own, fail_untyped=False)
         if self.more is not None:
             parser.add_function_arguments(self.more, skip=set(self.skip), fail_untyped=False)

@@ -125,5 +125,6 @@ def _shape(site: "LatentSite") -> tuple[int, ...]:
     """Shape of a site's latents, or of its codes."""
     from zoo.likelihood.latents import PointMass
 
-    value = site.posterior.codes if isinstance(site.posterior, PointMass) else site.prior.mean
+    prior: Any = site.prior
+    value = site.posterior.codes if isinstance(site.posterior, PointMass) else prior.mean
     return tuple(value.shape)

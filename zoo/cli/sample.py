@@ -73,7 +73,7 @@ def sample(
         print(f"{path}: {n} image(s) over time, noise on the left")
         return
     columns = columns or (n if len(temperature) > 1 else None)
-    rows = []
+    parts: list[Tensor] = []
     with step_progress(model):
         for value in temperature:
             torch.manual_seed(seed)
@@ -82,12 +82,14 @@ def sample(
             else:
                 drawn = [_draw(model, min(batch_size, n - i), value, labels, options) for i in range(0, n, batch_size)]
             blank = -n % columns if columns else 0  # a temperature's last row is filled up
-            rows += [*drawn, torch.full((blank, *drawn[0].shape[1:]), 255, dtype=torch.uint8)]
-    save_grid(torch.cat(rows), path, columns)
+            parts += [*drawn, torch.full((blank, *drawn[0].shape[1:]), 255, dtype=torch.uint8)]
+    save_grid(torch.cat(parts), path, columns)
     print(f"{path}: {n} image(s) at temperature {', '.join(f'{value:g}' for value in temperature)}")
 
 
-def _draw(model: "LikelihoodModel", n: int, temperature: float, labels: "Tensor | None", options: dict) -> "Tensor":
+def _draw(
+    model: "LikelihoodModel", n: int, temperature: float, labels: "Tensor | None", options: dict[str, Any]
+) -> "Tensor":
     import torch
 
     with torch.inference_mode():

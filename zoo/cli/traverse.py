@@ -1,6 +1,6 @@
 """`zoo traverse`: vary the most informative dimensions of the first groups (Luhman & Luhman 2023, section 5.1)."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from zoo.errors import UserError
 
@@ -92,6 +92,7 @@ def channel_activity(
     for part in x.split(batch_size):
         sites = record(model, part, checkpoint, "traverse").sites
         with torch.inference_mode():
-            kls = [site.posterior.kl(site.prior).sum(dim=(0, 2, 3)) for site in sites]  # (B, Z, R, R) -> (Z,)
+            pairs: Any = [(site.posterior, site.prior) for site in sites]  # of Gaussians: codes are not traversed
+            kls = [posterior.kl(prior).sum(dim=(0, 2, 3)) for posterior, prior in pairs]  # (B, Z, R, R) -> (Z,)
         totals = kls if not totals else [a + b for a, b in zip(totals, kls, strict=True)]
     return [total / len(x) for total in totals]

@@ -33,7 +33,7 @@ def rows() -> list[tuple[str, ...]]:
     files = prepared()
     photos = files.pop("photos")
     assert isinstance(photos, FileInfo)
-    table = [("photos", "photographs, 64x64 blocks", "64x64x3", "bundled", "by photograph", "per photograph", _counts(photos))]  # fmt: skip # noqa: E501
+    table: list[tuple[str, ...]] = [("photos", "photographs, 64x64 blocks", "64x64x3", "bundled", "by photograph", "per photograph", _counts(photos))]  # fmt: skip # noqa: E501
     for name, spec in DATASETS.items():
         shape = "x".join(map(str, spec.shape)) if spec.shape else "any"
         source = ", ".join(f"{part} {count:,}" for part, count in spec.counts.items()) or "any"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import lightning.pytorch as pl
 import torch
@@ -136,7 +136,8 @@ class ImageDataModule(pl.LightningDataModule):
         )
         reader = BatchReader(images, window.size, self.pad, self.labels)
         pin = torch.cuda.is_available() if self.pin_memory is None else self.pin_memory
-        overfit = self.trainer is not None and self.trainer.overfit_batches > 0
+        trainer: Any = self.trainer
+        overfit = trainer is not None and trainer.overfit_batches > 0
         return BatchLoader(reader, plan, self.num_workers, pin_memory=pin, same_epoch=overfit)
 
     def val_dataloader(self) -> EvaluationLoader:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -147,5 +147,6 @@ def _converted(content: bytes, name: str, channels: int, upright: bool) -> tuple
 
 
 def _check_opaque(image: Image.Image, name: str) -> None:
-    if image.getchannel("A").getextrema()[0] < 255:
+    lowest: Any = image.getchannel("A").getextrema()[0]
+    if lowest < 255:
         raise UserError(f"{name}: has transparent pixels, which data sets cannot hold; lay it on a background first")

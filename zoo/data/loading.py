@@ -147,7 +147,7 @@ class BatchLoader(Generic[PlanT]):
         same_epoch: bool = False,
     ) -> None:
         self.reader = reader
-        self.plan = plan
+        self.plan: PlanT = plan
         self.same_epoch = same_epoch
         self.num_workers = num_workers
         self.batch_size = plan.batch_size
@@ -160,7 +160,7 @@ class BatchLoader(Generic[PlanT]):
             self._workers = DataLoader(
                 reader,  # type: ignore[arg-type]
                 batch_sampler=self._requests,  # type: ignore[arg-type]
-                collate_fn=_as_is,
+                collate_fn=_as_is,  # type: ignore[arg-type]
                 num_workers=num_workers,
                 persistent_workers=True,
                 pin_memory=pin_memory,

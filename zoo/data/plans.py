@@ -7,6 +7,7 @@ it was drawn here. Loader workers hold no random state, so their number changes 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -179,8 +180,9 @@ class TrainingPlan:
         everything = self._epoch(epoch)
         first = (batch * self.world_size + self.rank) * self.batch_size
         here = slice(first, first + self.batch_size)
-        fields = vars(everything)
-        return Request(**{name: None if values is None else values[here] for name, values in fields.items()})
+        fields: dict[str, Any] = vars(everything)
+        chosen: dict[str, Any] = {name: None if values is None else values[here] for name, values in fields.items()}
+        return Request(**chosen)
 
     def _epoch(self, epoch: int) -> Request:
         """All draws of one epoch in order of use; kept for the epoch in progress only."""

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -114,7 +115,8 @@ def _options(ask: Preparation, spec: DatasetSpec) -> ReadOptions:
         raise UserError(f"--limit {ask.limit}: expected a whole number of at least 1")
     if ask.resolution is not None and ask.resolution < 1:
         raise UserError(f"--resolution {ask.resolution}: expected a whole number of at least 1")
-    default: Filter = next((name for name in FILTERS if name in spec.filter.split(" (")[0]), "bilinear")  # type: ignore[assignment]
+    named: Any = next((name for name in FILTERS if name in spec.filter.split(" (")[0]), "bilinear")
+    default: Filter = named
     return ReadOptions(spec.shape, ask.resolution, ask.crop, ask.filter or default, ask.split_file, spec.options)
 
 

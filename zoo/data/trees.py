@@ -197,7 +197,7 @@ class Tar(Tree):
                 else:
                     self._where[name] = (offset, member.size)
             if self._plain:
-                tar.members = []  # tarfile keeps about 1 kB of each member, 1.3 GB for ImageNet
+                tar.members = []  # type: ignore[attr-defined]  # tarfile keeps about 1 kB of each member, 1.3 GB for ImageNet
 
     def open(self, name: str) -> IO[bytes]:
         """Readable stream of one member."""

@@ -85,13 +85,13 @@ def _counted(step: Callable[[Any], None]) -> Callable[[Any], None]:
     return run
 
 
-class _Restricted(pickle._Unpickler):  # type: ignore[name-defined,misc] # the one written in Python
+class _Restricted(pickle._Unpickler):  # the one written in Python
     """Knows arrays, numbers, strings, lists and dicts; every other global is an error."""
 
     steps = 0
     dispatch = {  # noqa: RUF012 - as in the class above
         code: _counted(step)
-        for code, step in pickle._Unpickler.dispatch.items()  # type: ignore[attr-defined]
+        for code, step in pickle._Unpickler.dispatch.items()
         if code not in {left_out[0] for left_out in _LEFT_OUT}
     }
 

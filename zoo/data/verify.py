@@ -29,7 +29,7 @@ def verify(path: Path, report: Report = lambda what, done, total: None) -> FileI
     for name, split in info.splits.items():
         pixels = hashlib.sha256()
         for images in chunks(path, name, report):
-            pixels.update(np.ascontiguousarray(images))
+            pixels.update(np.ascontiguousarray(images).data)
         if pixels.hexdigest() != split.sha256:
             raise UserError(f"{path}: pixels of split '{name}' differ from their digest; prepare it again")
     return info

@@ -116,7 +116,7 @@ class _SplitWriter:
         if self.labels is not None:
             self.labels[self.done] = -1 if label is None else label
         self.done += 1
-        self.digest.update(np.ascontiguousarray(image))
+        self.digest.update(np.ascontiguousarray(image).data)
         if self.images is not None:
             self.buffer.append(image)
             if len(self.buffer) == self.rows:

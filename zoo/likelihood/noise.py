@@ -9,7 +9,7 @@ nothing depends on order, batch size or the number of processes.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Protocol
 
 import numpy as np
@@ -79,7 +79,7 @@ class ImageNoise:
         True
     """
 
-    def __init__(self, seed: int, number: int, indices: Sequence[int] | Tensor) -> None:
+    def __init__(self, seed: int, number: int, indices: Iterable[int] | Tensor) -> None:
         self.seed, self.number = seed, number
         self.indices = [int(index) for index in indices]
 

@@ -54,11 +54,12 @@ class Continuation(pl.Callback):
     @override
     def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
         """Note the place, if this batch ended a step (gradients half accumulated are not in a checkpoint)."""
-        loop = trainer.fit_loop.epoch_loop
+        fit: Any = trainer.fit_loop
+        loop = fit.epoch_loop
         if loop._should_accumulate():
             return
-        due = loop._should_check_val_fx(trainer.fit_loop._data_fetcher)
-        epoch, done = trainer.fit_loop.epoch_progress.current.processed, loop.batch_progress
+        due = loop._should_check_val_fx(fit._data_fetcher)
+        epoch, done = fit.epoch_progress.current.processed, loop.batch_progress
         last = loop._num_ready_batches_reached()
         self.place = Place(epoch, done.current.ready, done.total.ready, last, bool(due))
 
@@ -88,7 +89,8 @@ class Continuation(pl.Callback):
     ) -> None:
         """Compare the order of the data, and write Lightning's counters from the place."""
         loops = checkpoint.get("loops", {}).get("fit_loop")
-        loader = trainer.datamodule.train_dataloader() if trainer.datamodule is not None else None
+        data = getattr(trainer, "datamodule", None)
+        loader = data.train_dataloader() if data is not None else None
         if not isinstance(loader, BatchLoader) or loops is None:
             return
         run = checkpoint.get(RUN) or {"place": _place_of(loops), "order": {}, "validation": {}}
@@ -123,7 +125,7 @@ class Continuation(pl.Callback):
             loop.val_loop.restarting = loop.restarting
 
 
-def order_of(loader: BatchLoader, trainer: pl.Trainer) -> dict[str, Any]:
+def order_of(loader: BatchLoader[Any], trainer: pl.Trainer) -> dict[str, Any]:
     """What decides which images a step sees, as plain values."""
     plan: Any = loader.plan
     skipped = {"rank", "world_size", "batch_size", "_cache", "window"}
@@ -163,7 +165,7 @@ def _place_of(loops: Mapping[str, Any]) -> dict[str, Any]:
     return asdict(place)
 
 
-def _rewrite(loops: dict[str, Any], place: Place, steps: int, loader: BatchLoader) -> None:
+def _rewrite(loops: dict[str, Any], place: Place, steps: int, loader: BatchLoader[Any]) -> None:
     """Lightning's counters as they are after an uninterrupted training to this place.
 
     Inside an epoch: as in the last hook of a batch, from where Lightning goes on exactly. At its end: as if the epoch
@@ -183,6 +185,6 @@ def _rewrite(loops: dict[str, Any], place: Place, steps: int, loader: BatchLoade
     loops.setdefault("state_dict", {})["combined_loader"] = [position]
 
 
-def batches_of_epoch(loader: BatchLoader, limit: float | int) -> int:
+def batches_of_epoch(loader: BatchLoader[Any], limit: float | int) -> int:
     """Batches of one epoch under `trainer.limit_train_batches`."""
     return min(len(loader), limit) if isinstance(limit, int) else int(len(loader) * limit)

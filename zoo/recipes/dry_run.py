@@ -242,7 +242,7 @@ def _fitting(spec: Any) -> tuple[int, int, int]:
     """The smallest width at which a network can be built, and its parameters at full size and at that one."""
     import torch
 
-    from zoo.checkpoints.store import build
+    from zoo.checkpoints.specification import build
 
     def size(described: Any) -> int:
         with torch.device("meta"):

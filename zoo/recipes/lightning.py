@@ -9,9 +9,9 @@ from typing import Any
 
 import lightning.pytorch as pl
 from jsonargparse import ArgumentError
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import TensorBoardLogger
-from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from typing_extensions import override
 
 import zoo.models
@@ -152,7 +152,7 @@ class ZooCLI(LightningCLI):
             kwargs["logger"] = [*others, _tensorboard(self.run_dir, self.first_step)]
         callbacks = [progress()] if config.get("enable_progress_bar") is not False else []
         keeps = self.command == "fit" and self.run_dir is not None and not config.get("fast_dev_run")
-        if keeps and config.get("enable_checkpointing") is not False:
+        if keeps and self.run_dir is not None and config.get("enable_checkpointing") is not False:
             every, keep = (self._get(self.config_init, key) for key in ("checkpoint_every", "keep_every"))
             self.saving = RunCheckpoint(self.run_dir, every, keep)
             callbacks += [Continuation(), self.saving]

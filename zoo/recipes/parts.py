@@ -47,4 +47,4 @@ class StartFrom(pl.Callback):
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Load them; a checkpoint that is resumed from is read later and wins."""
         if stage == "fit":
-            load_parts(pl_module.network, self.weights)
+            load_parts(pl_module.get_submodule("network"), self.weights)

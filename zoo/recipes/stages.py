@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from zoo.checkpoints import store
+from zoo.checkpoints.specification import build
 from zoo.errors import UserError, closest
 from zoo.files import atomic_path, sha256_file
 from zoo.recipes.configuration import Config
@@ -286,7 +287,7 @@ class Stages:
     def _assemble(self, name: str, resolved: Stage, weights: dict[str, str]) -> Path:
         from zoo.recipes.parts import load_parts
 
-        network = store.build(resolved["network"])
+        network = build(resolved["network"])
         paths = {part: source.partition("::")[0] for part, source in weights.items()}
         notes = [store.read(path).meta for path in paths.values()]
         data = [note["data"] for note in notes if note.get("data", {}).get("dataset")]

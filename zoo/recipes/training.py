@@ -54,7 +54,7 @@ def _train(plan: Plan, resume: str | None) -> None:
     # The folder goes into the saved configuration, so that `--config RUN/config.yaml --ckpt_path last` continues.
     contents = [*plan.contents, {"run_dir": str(plan.run_dir.resolve()), "ckpt_path": None}]
     classes = module_class(plan.contents), data_class(plan.contents)
-    cli = ZooCLI(contents, plan.options, "fit", plan.run_dir, *classes, first_step=_first_step(plan, resume))
+    cli: Any = ZooCLI(contents, plan.options, "fit", plan.run_dir, *classes, first_step=_first_step(plan, resume))
     check_images(cli.model, cli.datamodule)
     if plan.weights:
         from zoo.recipes.parts import StartFrom
@@ -78,7 +78,7 @@ def _train(plan: Plan, resume: str | None) -> None:
 
 def _fit(cli: Any, resume: str | None, run_dir: Path) -> None:
     """Run the trainer; mistakes that Lightning finds only now are the user's, too."""
-    from lightning.pytorch.utilities.exceptions import MisconfigurationException
+    from lightning.fabric.utilities.exceptions import MisconfigurationException
 
     from zoo.recipes.signals import Stop
 

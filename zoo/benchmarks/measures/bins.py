@@ -40,9 +40,9 @@ def measure(checkpoint: str, dataset: str = "photos", seed: int = 0, limit: int 
         raise UserError(f"{checkpoint}: {name} has one bins only; give a VDVAE or Efficient-VDVAE checkpoint")
     found = []
     for bins in ("normalised", OFFICIAL[name]):
-        loaded.network.bins = bins
-        loader = open_split(dataset, "test", loaded.network.image_shape, loaded.data, limit)
-        found.append(evaluate(loaded.network, loader, Settings(seed=seed), **describe(loaded)))
+        loaded.model.bins = bins
+        loader = open_split(dataset, "test", loaded.model.image_shape, loaded.data, limit)
+        found.append(evaluate(loaded.model, loader, Settings(seed=seed), **describe(loaded)))
     floor = loaded.spec["init_args"].get("output", {}).get("min_log_scale", BOUNDED)
     limit_name = "bounded" if floor >= BOUNDED else "unbounded"
     settings = {"limit": limit_name, "trained_with": "as it was", "seed": seed, "weights": loaded.digest}

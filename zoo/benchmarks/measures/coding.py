@@ -38,18 +38,16 @@ def code_tiles(loaded: Loaded, tiles: Tensor, steps: int = 0, batch_size: int = 
     """
     from zoo.codec import Options, measure
 
-    if not isinstance(loaded.network, AncestralModel):
-        raise UserError(f"{type(loaded.network).__name__} has no ancestral pass")
-    stepped = steps > 0 and loaded.network.steps is not None
+    stepped = steps > 0 and loaded.ancestral.steps is not None
     if stepped:
         loaded = load(loaded.path)
-        loaded.network.steps = steps
+        loaded.ancestral.steps = steps
     # With many steps the initial bits of one batch exceed all tiles here; a plan that avoids them would cost net bits.
     options = Options(batch_size, chained=True, horizon=ENDLESS if stepped else None)
-    found = measure(loaded.network, loaded.identity, tiles, options)
+    found = measure(loaded.ancestral, loaded.identity, tiles, options)
     if not found.exact:
         raise UserError("a decoded tile differs from the original")
-    expected = estimate(loaded.network, tiles, steps)
+    expected = estimate(loaded.ancestral, tiles, steps)
     name = f"{loaded.path.stem}: files are those of the {steps}-step model, whose estimate is {expected:.3f} bits/dim."
     return {
         "note": name if stepped else "",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from zoo.benchmarks.measures.bins import BOUNDED, line
 from zoo.benchmarks.records import Measurement, Record
@@ -76,7 +77,7 @@ def measure(
             for bins in ("normalised", "efficient_vdvae"):
                 run.network.bins = bins
                 found.append(None if run.diverged else price(run, dataset, seed=seed, limit=limit))
-            settings = {"steps": steps, "batch_size": batch_size, "lr": lr, "seed": seed}
+            settings: dict[str, Any] = {"steps": steps, "batch_size": batch_size, "lr": lr, "seed": seed}
             settings |= {"limit": variant.limit, "trained_with": variant.trained_with}
             if found[0] is None:
                 raise UserError(f"depth {bits}, {variant.limit}: the training diverged; lower --lr")

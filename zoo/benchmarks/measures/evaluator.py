@@ -250,7 +250,7 @@ def evaluate(
     evaluation = Evaluation(network, settings)
     device = next(iter(network.parameters()), torch.zeros(())).device
     for position, (x, label) in enumerate(loader):
-        evaluation.update(x.to(device), label.to(device), loader.indices(position))
+        evaluation.update(x.to(device), label.to(device), loader.indices(position).tolist())
         if progress is not None:
             progress(len(x))
 
@@ -288,9 +288,9 @@ def evaluate_checkpoint(
     from zoo.data import open_split
 
     loaded = load(source, **overrides)
-    loader = open_split(dataset, split, loaded.network.image_shape, loaded.data, limit, batch_size)
+    loader = open_split(dataset, split, loaded.model.image_shape, loaded.data, limit, batch_size)
     return evaluate(
-        loaded.network,
+        loaded.model,
         loader,
         settings,
         progress=progress,

@@ -26,6 +26,7 @@ from zoo.likelihood.pruning import (
     kept_dimensions,
     pruned_terms,
 )
+from zoo.likelihood.terms import Objective
 
 PERCENT = (0.0, 1.0, 2.5, 3.0, 4.0, 5.0, 7.0, 10.0, 15.0, 20.0, 30.0, 50.0, 70.0, 100.0)
 """Shares of posteriors kept: those of the paper, and more, since small models spread their information wider."""
@@ -48,7 +49,8 @@ class PrunedModel(LikelihoodModel):
         """See `pruned_terms`."""
         return pruned_terms(self.model, x, self.keep, noise)
 
-    def objective(self, x: Tensor, label: Tensor | None = None, step: int = 0):  # noqa: ANN201, D102
+    def objective(self, x: Tensor, label: Tensor | None = None, step: int | Tensor = 0) -> Objective:
+        """There is none."""
         raise NotImplementedError("a pruned model is not trained")
 
     def sample(self, n: int, temperature: float = 1.0, label: Tensor | None = None) -> Tensor:
@@ -115,7 +117,11 @@ def measure(
         except UserError as error:  # draws from the prior of a small network may overflow; other shares are still good
             print(f"{share:g} % kept: no number, {error}", file=sys.stderr)
             continue
-        settings = {"percent": float(share), "statistics": statistics, "granularity": granularity}
+        settings: dict[str, str | float] = {
+            "percent": float(share),
+            "statistics": statistics,
+            "granularity": granularity,
+        }
         kept = kept_dimensions(keep, shapes)
         total = sum(mean.numel() for mean in means.values())
         yield _line(record, loaded.digest, settings, kept, total)

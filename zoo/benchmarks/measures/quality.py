@@ -74,7 +74,7 @@ def batched(function: Callable[[Tensor], Tensor], images: Tensor, batch_size: in
 
 def sample_scores(real: Images, fake: Images, extractor: Extractor) -> dict[str, float]:
     """Distances of samples to real images; the names carry the extractor, only `inception` gives "fid"."""
-    features = [batched(extractor, images.pixels) for images in (real, fake)]
+    features = batched(extractor, real.pixels), batched(extractor, fake.pixels)
     names = distance_names(extractor)
     scores = {names[0]: metrics.frechet_distance(*features), names[1]: metrics.kernel_distance(*features)}
     if min(len(real), len(fake)) > 3:
@@ -108,7 +108,9 @@ def class_scores(train: Images, test: Images, epochs: int, seed: int = 0) -> dic
     torch.manual_seed(seed)
     classes = int(max(train.labels.max(), test.labels.max())) + 1
     small = train.pixels.shape[-1] <= 64
-    shape = {"blocks": (1, 1, 1), "width": 16} if small else {"blocks": (3, 4, 6, 3), "width": 64, "stem_stride": 4}
+    shape: dict[str, Any] = (
+        {"blocks": (1, 1, 1), "width": 16} if small else {"blocks": (3, 4, 6, 3), "width": 64, "stem_stride": 4}
+    )
     network = Classifier(classes, image_channels=train.pixels.shape[1], bottleneck=not small, **shape)
     score = metrics.classification_accuracy(
         network, (train.pixels, train.labels), (test.pixels, test.labels), epochs=epochs, seed=seed
@@ -151,13 +153,14 @@ def measure(
     from zoo.benchmarks.measures.metrics import load_extractor
 
     network = load_extractor(extractor)
-    options = {"temperature": temperature}
+    options: dict[str, Any] = {"temperature": temperature}
     options |= {"guidance_mean": guidance_mean} if guidance_mean else {}
     options |= {"guidance_std": guidance_std} if guidance_std else {}
     if checkpoint is not None:
         model, real = _model_and_images(checkpoint, dataset, split, count, size)
-        draws = isinstance(model, LikelihoodModel)
-        fake = drawn_images(model, real.labels, batch_size, seed, **options) if draws else None
+        fake = None
+        if isinstance(model, LikelihoodModel):
+            fake = drawn_images(model, real.labels, batch_size, seed, **options)
         named = {"dataset": dataset, "split": split, "seed": seed, **options, "resolution": real.pixels.shape[-1]}
         yield score(checkpoint, model, real, fake, network, named, cas_epochs)
     for path in samples:

@@ -36,7 +36,12 @@ def measure(checkpoint: str, images: int = 16, batch_size: int = 16, steps: int 
         torch.manual_seed(0)
         seconds = seconds_per_thousand(network, images, batch_size)
     size = "x".join(map(str, network.image_shape[1:]))
-    settings = {"model": type(network).__name__, "size": size, "images": images, "batch_size": batch_size}
+    settings: dict[str, Any] = {
+        "model": type(network).__name__,
+        "size": size,
+        "images": images,
+        "batch_size": batch_size,
+    }
     settings |= {"weights": loaded.digest, "threads": torch.get_num_threads()} | chosen
     values = {"seconds per 1000 images": seconds}
     subject = Path(checkpoint).stem

@@ -33,7 +33,7 @@ class GradientNorms(pl.Callback):
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
         """Remember the norm of this step."""
-        self.norms.append(float(pl_module.gradient_norm))
+        self.norms.append(float(pl_module.get_buffer("gradient_norm")))
 
 
 @dataclass(frozen=True)

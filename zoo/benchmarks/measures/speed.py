@@ -96,15 +96,16 @@ class _Way:
         from zoo.checkpoints import build as build_network
 
         torch.manual_seed(0)
-        self.network: Any = build_network(spec)
+        network: Any = build_network(spec)
+        self.network: Any = network
         if layout == "channels_last":
-            self.network.to(memory_format=torch.channels_last)
-        self.x = torch.randint(256, (batch_size, *self.network.image_shape), dtype=torch.uint8)
+            network.to(memory_format=torch.channels_last)
+        self.x = torch.randint(256, (batch_size, *network.image_shape), dtype=torch.uint8)
         self.label = torch.full((batch_size,), -1)
         self.optimizer = torch.optim.AdamW(self.network.parameters(), lr=1e-6, fused=True)
         self.average = [parameter.detach().clone() for parameter in self.network.parameters()]
-        self.objective = torch.compile(self.network.objective) if compiled else self.network.objective
-        self.terms = torch.compile(self.network.terms) if compiled else self.network.terms
+        self.objective: Any = torch.compile(network.objective) if compiled else network.objective
+        self.terms: Any = torch.compile(network.terms) if compiled else network.terms
         if compiled:
             self.evaluation()
             self.training()

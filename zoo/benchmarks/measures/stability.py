@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from zoo.benchmarks import records as store
 from zoo.benchmarks.records import Measurement, Record
@@ -38,7 +38,7 @@ def measure(
         seed: of weights, data order and noise.
         limit: price at most this many images of the test file.
     """
-    options = {"steps": steps, "threshold": threshold, "lr": lr}
+    options: dict[str, Any] = {"steps": steps, "threshold": threshold, "lr": lr}
     for batch_size in batch_sizes:
         for smoothing in (False, True):
             yield _measure(smoothing, dataset=dataset, batch_size=batch_size, seed=seed, limit=limit, **options)

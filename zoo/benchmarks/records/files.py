@@ -137,7 +137,8 @@ def _parse(content: str, where: str) -> Line:
     problem = _problem(KINDS[kind], values)
     if problem:
         raise UserError(f"{where}: {problem}")
-    line = KINDS[kind](**{name: tuple(v) if isinstance(v, list) else v for name, v in values.items()})
+    make: Any = KINDS[kind]
+    line: Line = make(**{name: tuple(v) if isinstance(v, list) else v for name, v in values.items()})
     problem = line.check()
     if problem:
         raise UserError(f"{where}: {problem}")

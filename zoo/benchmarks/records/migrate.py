@@ -32,7 +32,7 @@ def _measurement(line: dict[str, Any]) -> dict[str, Any]:
 
 def _record(line: dict[str, Any]) -> dict[str, Any]:
     from zoo.benchmarks.measures.identity import architecture
-    from zoo.checkpoints.store import qualified
+    from zoo.checkpoints.specification import qualified
 
     renamed = {"estimator": "kind", "estimate": "estimator"}
     found = {renamed.get(name, name): value for name, value in line.items() if name != "partial"}

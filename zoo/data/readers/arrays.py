@@ -9,6 +9,7 @@ import tempfile
 import weakref
 import zipfile
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import IO, NamedTuple
 
@@ -101,7 +102,7 @@ def open_npz(content: Path | IO[bytes], name: str) -> dict[str, Array]:
         if member.endswith(".npy"):
             with archive.open(member) as stream:
                 shape, dtype = _header(stream, f"{name}: {member}")
-            arrays[member[:-4]] = Array(f"{name}: {member}", shape, dtype, lambda member=member: archive.open(member))
+            arrays[member[:-4]] = Array(f"{name}: {member}", shape, dtype, partial(archive.open, member))
     return arrays  # fmt: skip
 
 
@@ -118,7 +119,7 @@ def spooled(source: IO[bytes], limit: int) -> IO[bytes]:
                 raise UserError(f"unfolds to more than the {limit:,} bytes it claims; refused as a bomb")
             copy.write(piece)
     copy.seek(0)
-    return copy  # type: ignore[return-value]
+    return copy
 
 
 def layout(array: Array) -> tuple[tuple[int, int, int], Callable[[np.ndarray], np.ndarray]]:
@@ -241,5 +242,5 @@ def _packed(path: Path) -> Source:
         for index in range(len(images)):
             yield Item(images.images([index])[0], int(images.labels([index])[0]))
 
-    parts = tuple(Part(name, s.shape[0], lambda name=name: items(name)) for name, s in info.splits.items())
-    return Source(parts, shapes.pop(), (path,), any(split.labelled for split in info.splits.values()))  # type: ignore[arg-type]
+    parts = tuple(Part(name, s.shape[0], partial(items, name)) for name, s in info.splits.items())
+    return Source(parts, shapes.pop(), (path,), any(split.labelled for split in info.splits.values()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path, PurePosixPath
 
 from zoo.data.readers.base import Part, ReadOptions, Source, image_items
@@ -36,7 +37,7 @@ def open_source(path: Path, options: ReadOptions) -> Source:
 
 def _source(tree: Tree, names: dict[str, list[str]], partition: Path, options: ReadOptions) -> Source:
     parts = tuple(
-        Part(part, len(members), lambda members=members: image_items(tree, members, options, box=BOX))
+        Part(part, len(members), partial(image_items, tree, members, options, box=BOX))
         for part, members in names.items()
         if members
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -25,7 +26,7 @@ def open_source(path: Path, options: ReadOptions) -> Source:
         present = [where[batch] for batch in batches if batch in where]
         if present:
             counts = [len(_load(tree, name)[0]) for name in present]
-            parts.append(Part(part, sum(counts), lambda names=present: _items(tree, names)))
+            parts.append(Part(part, sum(counts), partial(_items, tree, present)))
             files += present
     if not parts:
         raise UserError(f"{path}: no CIFAR-10 batches here; expected data_batch_1 to data_batch_5 and test_batch")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 from zoo.data.readers.arrays import array_items, layout, open_npy
@@ -52,7 +53,7 @@ def _glow(records: list[tuple[str, Records]], options: ReadOptions) -> Source:
 
     groups = {name: [member for part, member in records if part == name] for name in ("train", "val")}
     parts = tuple(
-        Part(name, sum(map(count_records, members)), lambda members=members: items(members))
+        Part(name, sum(map(count_records, members)), partial(items, members))
         for name, members in groups.items()
         if members
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path, PurePosixPath
 
 from zoo.data.readers import arrays
@@ -46,7 +47,7 @@ def open_source(path: Path, options: ReadOptions) -> Source:
     if listed < len(names):
         notes.append(f"{len(names) - listed:,} picture(s) that the split file does not name, left out")
     parts = tuple(
-        Part(part, len(members), lambda members=members: image_items(tree, members, options, shape[2], label=label))
+        Part(part, len(members), partial(image_items, tree, members, options, shape[2], label=label))
         for part, members in groups.items()
         if members
     )
@@ -73,7 +74,7 @@ def _split_of(name: str) -> str | None:
 
 def _by_folder(names: list[str]) -> dict[str, list[str]]:
     groups: dict[str, list[str]] = {"train": [], "val": [], "test": []}
-    rest = []
+    rest: list[str] = []
     for name in names:
         part = _split_of(name)
         (rest if part is None else groups[part]).append(name)

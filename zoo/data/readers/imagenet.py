@@ -7,8 +7,10 @@ box (Chrabaszcz et al. 2017): npz files or pickles, in the official zips or unpa
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -24,7 +26,8 @@ AS_PUBLISHED = ReadOptions()  # no resizing
 PICKLE_LIMIT = 2 << 30  # a tenth of ImageNet 64x64 has 1.6 GB
 
 
-class _Piece(NamedTuple):
+@dataclass(frozen=True)
+class _Piece:
     """Images found in one file or folder of a part."""
 
     part: str
@@ -46,7 +49,7 @@ def open_source(path: Path, options: ReadOptions) -> Source:
     for name in ("train", "val"):
         mine = [piece for piece in pieces if piece.part == name]
         if mine:
-            parts.append(Part(name, sum(piece.count for piece in mine), lambda mine=mine: _chain(mine)))
+            parts.append(Part(name, sum(piece.count for piece in mine), partial(_chain, mine)))
     assert options.shape is not None
     files = tuple(dict.fromkeys(piece.file for piece in pieces if piece.file.is_file()))
     return Source(tuple(parts), options.shape, files, labelled=flavour == "box")
@@ -67,13 +70,13 @@ def _small(path: Path, options: ReadOptions) -> list[_Piece]:
     arrays = [file for file in files if file.suffix == ".npy"]
     if arrays:
         opened = [(file, open_npy(file)) for file in arrays]
-        return [_Piece(_part(f.name), a.shape[0], lambda a=a: array_items(a), f) for f, a in opened]
+        return [_Piece(_part(f.name), a.shape[0], partial(array_items, a), f) for f, a in opened]
     if path.is_file() and path.suffix == ".npz":
         return _npz(path, str(path), path, from_one=False)
     trees = trees_below(path)
     records = find_records(path, trees)
     if records:
-        return [_Piece(part, count_records(m), lambda m=m: record_items(m), m.file) for part, m in records]
+        return [_Piece(part, count_records(m), partial(record_items, m), m.file) for part, m in records]
     pieces = []
     for tree in trees:
         by_part: dict[str, list[str]] = {}
@@ -81,7 +84,7 @@ def _small(path: Path, options: ReadOptions) -> list[_Piece]:
             key = name if tree.path.is_dir() and "/" in name else tree.path.name
             by_part.setdefault(_part(str(PurePosixPath(key).parent) if "/" in key else key), []).append(name)
         for part, names in by_part.items():
-            pieces.append(_Piece(part, len(names), lambda t=tree, n=names: image_items(t, n, AS_PUBLISHED), tree.path))
+            pieces.append(_Piece(part, len(names), partial(image_items, tree, names, AS_PUBLISHED), tree.path))
     return pieces
 
 
@@ -105,7 +108,7 @@ def _npz(
 ) -> list[_Piece]:  # fmt: skip
     """One npz file on disk or in an archive; opened anew for each pass, so that few files are open at once."""
 
-    def arrays() -> dict:
+    def arrays() -> dict[str, Any]:
         return open_npz(
             where if isinstance(where, Path) else spooled(where.open(name), where.size(name)), f"{file}: {name}"
         )
@@ -125,7 +128,8 @@ def _npz(
 def _pickled(tree: Tree, name: str, part: str) -> _Piece:
     def load() -> tuple[np.ndarray, list[int]]:
         batch = load_batch(tree.read(name, PICKLE_LIMIT), f"{tree.path}: {name}")
-        rows, labels = batch.get("data"), batch.get("labels")
+        rows: Any = batch.get("data")
+        labels = batch.get("labels")
         good = isinstance(rows, np.ndarray) and rows.dtype == np.uint8 and rows.ndim == 2
         if not good or not isinstance(labels, list) or len(labels) != len(rows):
             raise UserError(f"{tree.path}: {name}: expected uint8 'data' and 'labels'; get the official file again")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path, PurePosixPath
 
-from zoo.data.readers.base import Part, ReadOptions, Source, image_items, trees_below
+from zoo.data.readers.base import Item, Part, ReadOptions, Source, image_items, trees_below
 from zoo.data.trees import Tree
 from zoo.errors import UserError
 
@@ -24,12 +26,12 @@ def open_source(path: Path, options: ReadOptions) -> Source:
                 classes |= {folder for name in names if (folder := _class(name))}
     order = {folder: number for number, folder in enumerate(sorted(classes))}
 
-    def items(groups: list[tuple[Tree, list[str]]]):  # noqa: ANN202
+    def items(groups: list[tuple[Tree, list[str]]]) -> Iterator[Item]:
         for tree, names in groups:
             yield from image_items(tree, names, options, label=lambda name: order.get(_class(name), -1))
 
     parts = [
-        Part(part, sum(len(names) for _, names in groups), lambda groups=groups: items(groups))
+        Part(part, sum(len(names) for _, names in groups), partial(items, groups))
         for part, groups in named.items()
         if groups
     ]

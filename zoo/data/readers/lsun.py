@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 from zoo.data.images import decode_resized
@@ -35,7 +36,7 @@ def open_source(path: Path, options: ReadOptions) -> Source:
         else:
             tree = open_tree(found)
             names = tree.images()
-            parts.append(Part(part, len(names), lambda tree=tree, names=names: image_items(tree, names, options)))
+            parts.append(Part(part, len(names), partial(image_items, tree, names, options)))
     if not parts:
         wanted = f"{category}_train_lmdb and {category}_val_lmdb (folders or zips), or exported folders of these names"
         raise UserError(f"{path}: not an LSUN source; expected {wanted}")

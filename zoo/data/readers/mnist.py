@@ -8,6 +8,7 @@ import itertools
 import math
 import zlib
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import IO, cast
 
@@ -56,7 +57,7 @@ def _idx(tree: Tree, prefix: str) -> Source:
             (label_count,) = _sizes(tree, labels, dimensions=1)
             if label_count != count:
                 raise UserError(f"{tree.path / labels}: {label_count} labels for {count} images; get both files again")
-        parts.append(Part(part, count, lambda images=images, labels=labels: _idx_items(tree, images, labels)))
+        parts.append(Part(part, count, partial(_idx_items, tree, images, labels)))
         files += [images] if labels is None else [images, labels]
         labelled |= labels is not None
         shape = (*sides, 1)
@@ -147,7 +148,7 @@ def _amat(path: Path) -> Source:
         count, rest = divmod(file.stat().st_size, AMAT_LINE)
         if rest:
             raise UserError(f"{file}: not lines of {SIDE * SIDE} digits (one of them is cut short); get it again")
-        parts.append(Part(AMAT_PARTS[name], count, lambda file=file: _amat_items(file)))
+        parts.append(Part(AMAT_PARTS[name], count, partial(_amat_items, file)))
     return Source(tuple(parts), (SIDE, SIDE, 1), tuple(found.values()))
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 
@@ -148,7 +148,7 @@ def parse_example(message: bytes) -> dict[str, Feature]:
 def _values(kind: int, content: bytes) -> Feature:
     if kind == 1:
         return next((value for _, value in _fields(content)), b"")  # type: ignore[return-value]
-    values: list = []
+    values: list[Any] = []
     for _, value in _fields(content):
         if kind == 2:
             values += struct.unpack(f"<{len(value) // 4}f", value)  # type: ignore[arg-type]
@@ -167,7 +167,7 @@ def record_items(records: Records) -> Iterator[Item]:
     for number, message in enumerate(messages(records)):
         try:
             features = parse_example(message)
-            shape = tuple(int(side) for side in features["shape"][:4])  # type: ignore[union-attr]
+            shape = tuple(int(side) for side in features["shape"][:4])
             image = np.frombuffer(features["data"], np.uint8).reshape(shape)  # type: ignore[arg-type]
         except Exception as error:  # damaged messages raise nearly anything
             raise UserError(

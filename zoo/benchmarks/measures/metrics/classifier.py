@@ -24,7 +24,7 @@ class Block(nn.Module):
             plan = [(width_in, width, 3, stride), (width, width, 3, 1)]
         self.convs = nn.ModuleList(nn.Conv2d(a, b, k, s, k // 2, bias=False) for a, b, k, s in plan)
         self.norms = nn.ModuleList(nn.BatchNorm2d(b) for _, b, _, _ in plan)
-        self.shortcut = nn.Identity()
+        self.shortcut: nn.Module = nn.Identity()
         if stride > 1 or width_in != out:
             self.shortcut = nn.Sequential(nn.Conv2d(width_in, out, 1, stride, bias=False), nn.BatchNorm2d(out))
 

@@ -11,6 +11,7 @@ import urllib.error
 import urllib.request
 import warnings
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -68,7 +69,7 @@ class Packaged(Extractor):
         name: "vgg16" or "alexnet".
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: Literal["vgg16", "alexnet"]) -> None:
         from zoo.training.perceptual import Features
 
         super().__init__()
