@@ -62,6 +62,9 @@ class Pixels(Extractor):
         return F.adaptive_avg_pool2d(_colour(images) / 255.0, 8).flatten(1)
 
 
+Backbone = Literal["vgg16", "alexnet"]
+
+
 class Packaged(Extractor):
     """Spatial mean of the last feature map of VGG16 or AlexNet, trained on ImageNet.
 
@@ -69,7 +72,7 @@ class Packaged(Extractor):
         name: "vgg16" or "alexnet".
     """
 
-    def __init__(self, name: Literal["vgg16", "alexnet"]) -> None:
+    def __init__(self, name: Backbone) -> None:
         from zoo.training.perceptual import Features
 
         super().__init__()
@@ -204,8 +207,9 @@ def load_extractor(name: str = "inception") -> Extractor:
         network = Digits()
         network.load_state_dict({key: tensor.float() for key, tensor in load_file(DIGITS).items()})
         return network.requires_grad_(False).eval()
-    if name in ("vgg16", "alexnet"):
-        return Packaged(name).eval()
+    packaged: dict[str, Backbone] = {"vgg16": "vgg16", "alexnet": "alexnet"}
+    if name in packaged:
+        return Packaged(packaged[name]).eval()
     if name == "inception":
         return TorchScript(_download(INCEPTION_URL), "inception").eval()
     path = Path(name)
