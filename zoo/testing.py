@@ -33,6 +33,7 @@ from zoo.likelihood import (
     PixelDistribution,
     Recording,
     SamplePosterior,
+    as_law,
     from_levels,
     to_levels,
 )
@@ -265,7 +266,8 @@ class _Check:
         gaps = [0.0]
 
         class Watched(Known):
-            def __call__(self, index: Index, law: Law) -> Tensor:
+            def __call__(self, index: Index, law: Law | Tensor) -> Tensor:
+                law = as_law(law)
                 probs = law.probs()
                 sums.append(probs.sum(-1).flatten())
                 edges = torch.arange(1, law.levels, device=probs.device)

@@ -28,6 +28,7 @@ from zoo.likelihood import (
     PointMass,
     Remembering,
     SamplePosterior,
+    as_law,
     from_levels,
     site_kl,
     to_levels,
@@ -145,7 +146,8 @@ class _PopCodes:
     def __init__(self, stack: Stack) -> None:
         self.stack = stack
 
-    def __call__(self, index: object, law: Law) -> Tensor:
+    def __call__(self, index: object, law: Law | Tensor) -> Tensor:
+        law = as_law(law)
         rows = np.ascontiguousarray(law.probs().reshape(-1, law.levels).to("cpu", torch.float32).numpy())
         return torch.from_numpy(self.stack.pop_table(rows).astype(np.int64)).reshape(law.shape)
 

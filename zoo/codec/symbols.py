@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from zoo.codec.stack import Stack, Symbols
-from zoo.likelihood import Index, Law, Table
+from zoo.likelihood import Index, Law, Table, as_law
 
 _BASE = 4
 _LEAST = 1e-20  # mass of a digit far out in a tail, where differences of the distribution vanish
@@ -104,8 +104,9 @@ class Recorder:
         self.visits: list[tuple[Symbols, NDArray[np.float32]]] = []
         self.nats = 0.0
 
-    def __call__(self, index: Index, law: Law) -> Tensor:
+    def __call__(self, index: Index, law: Law | Tensor) -> Tensor:
         """Remember this visit's tables and return its symbols."""
+        law = as_law(law)
         positions, real = self.region.split(index)
         known = self.symbols[positions]
         if isinstance(law, Table):
@@ -148,8 +149,9 @@ class Popper:
         self.region = region
         self.symbols = torch.zeros(region.positions.numel(), dtype=torch.long)
 
-    def __call__(self, index: Index, law: Law) -> Tensor:
+    def __call__(self, index: Index, law: Law | Tensor) -> Tensor:
         """Pop this visit's symbols."""
+        law = as_law(law)
         positions, real = self.region.split(index)
         if isinstance(law, Table):
             popped = self._pop(law.table.reshape(-1, law.levels).t(), real)

@@ -29,7 +29,7 @@ from zoo.likelihood.mixture import LogisticMixture
 from zoo.likelihood.model import AncestralModel, LikelihoodModel, PixelDistribution, Progress
 from zoo.likelihood.noise import ImageNoise, Noise
 from zoo.likelihood.terms import LikelihoodTerms, Objective, Priced, nats_to_bits_per_dim
-from zoo.likelihood.visit import Choose, Index, Known, Law, Table, draw
+from zoo.likelihood.visit import Choose, Index, Known, Law, Table, as_law, draw
 
 __all__ = [
     "AncestralModel",
@@ -65,6 +65,7 @@ __all__ = [
     "SamplePrior",
     "Split",
     "Table",
+    "as_law",
     "check_bits",
     "draw",
     "from_levels",

@@ -78,15 +78,20 @@ class Table:
         return cumulative.expand(len(edges), *cumulative.shape).gather(-1, edges.unsqueeze(-1)).squeeze(-1)
 
 
+def as_law(law: Law | Tensor) -> Law:
+    """A law as it is, a plain tensor (..., V) of probabilities as a `Table`."""
+    return Table(law) if isinstance(law, Tensor) else law
+
+
 class Choose(Protocol):
     """Where the symbols of a visit come from."""
 
-    def __call__(self, index: Index, law: Law) -> Tensor:
+    def __call__(self, index: Index, law: Law | Tensor) -> Tensor:
         """Return the symbols of this visit.
 
         Args:
             index: indexes the array of all symbols, so that `symbols[index]` has the shape of this visit; `()` is all.
-            law: of the symbols.
+            law: of the symbols, or its table of probabilities.
 
         Returns:
             (...) int64 symbols in [0, V).
@@ -94,9 +99,9 @@ class Choose(Protocol):
         ...
 
 
-def draw(index: Index, law: Law) -> Tensor:
+def draw(index: Index, law: Law | Tensor) -> Tensor:
     """Draw every symbol from its table, by inversion with torch's global generator."""
-    cumulative = law.probs().cumsum(dim=-1)
+    cumulative = as_law(law).probs().cumsum(dim=-1)
     # Scaling by the total instead of assuming one keeps the last level reachable and never out of range.
     uniform = torch.rand(cumulative.shape[:-1], dtype=cumulative.dtype, device=cumulative.device) * cumulative[..., -1]
     symbols = torch.searchsorted(cumulative, uniform.unsqueeze(-1), right=True).squeeze(-1)
@@ -122,9 +127,9 @@ class Known:
         """(B,) float64, what each image has cost so far."""
         return self.costs.flatten(1).sum(1)
 
-    def __call__(self, index: Index, law: Law) -> Tensor:
+    def __call__(self, index: Index, law: Law | Tensor) -> Tensor:
         """Return `symbols[index]` and note their cost."""
-        symbols, probs = self.symbols[index], law.probs()
+        symbols, probs = self.symbols[index], as_law(law).probs()
         mass = probs.gather(-1, symbols.unsqueeze(-1)).squeeze(-1) / probs.sum(-1)
         self.costs[index] = -mass.log()
         return symbols
