@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from zoo.errors import UserError
-from zoo.models.efficient_vdvae.blocks import BottomUpStage, TopDownStage
+from zoo.models.efficient_vdvae.architecture import BottomUpStage, TopDownStage
 
 Sections = dict[str, dict[str, Any]]
 

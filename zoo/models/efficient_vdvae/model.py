@@ -30,15 +30,8 @@ from zoo.likelihood.mixture import head_channels
 from zoo.likelihood.model import AncestralModel, PixelDistribution
 from zoo.likelihood.precision import outside_autocast
 from zoo.likelihood.terms import LikelihoodTerms, Objective
-from zoo.models.efficient_vdvae.blocks import (
-    LN2,
-    Architecture,
-    BottomUpLevel,
-    ScaleBase,
-    StochasticBlock,
-    TopDownLevel,
-    xavier_conv,
-)
+from zoo.models.efficient_vdvae.architecture import LN2, Architecture, ScaleBase
+from zoo.models.efficient_vdvae.blocks import BottomUpLevel, StochasticBlock, TopDownLevel, xavier_conv
 from zoo.models.efficient_vdvae.output import smoothed_mixture, starting_bias
 from zoo.models.efficient_vdvae.schedule import KLSchedule
 

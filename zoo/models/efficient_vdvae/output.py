@@ -10,7 +10,8 @@ from torch import Tensor
 from zoo.likelihood.levels import Bins, level_values
 from zoo.likelihood.mixture import LogisticMixture, split_head
 from zoo.likelihood.official import efficient_vdvae_log_mass
-from zoo.models.efficient_vdvae.blocks import ScaleBase, log_softplus
+from zoo.models.efficient_vdvae.architecture import ScaleBase
+from zoo.models.efficient_vdvae.blocks import log_softplus
 
 
 class _OfficialLogStd(LogisticMixture):
