@@ -11,6 +11,8 @@ from typing import Any
 
 from zoo.errors import UserError
 
+NOTES = "zoo_notes"
+"""Key of a training checkpoint under which stands what is known of its training, as plain values."""
 _BEGINNINGS = {
     b"version https://git-lfs": "a git-lfs pointer, not the file it stands for; fetch that with `git lfs pull`",
     b"<": "a web page or XML, not weights; open its address in a browser to see what the server says",

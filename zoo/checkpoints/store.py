@@ -24,14 +24,12 @@ from zoo.checkpoints.specification import Spec, build, first_line, identity, qua
 from zoo.errors import UserError, closest
 from zoo.files import atomic_path
 from zoo.likelihood.model import AncestralModel, LikelihoodModel
-from zoo.torchfiles import kind_of_file, safe_torch_load
+from zoo.torchfiles import NOTES, kind_of_file, safe_torch_load
 
 FORMAT = 1
 SHIPPED = Path(__file__).parent / "shipped"
 DIGEST = "weights_sha256"
 """Key of the metadata under which the digest of the weights stands."""
-NOTES = "zoo_notes"
-"""Key of a training checkpoint under which stands what `Contents.meta` holds."""
 
 
 @dataclass(frozen=True)

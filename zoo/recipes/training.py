@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from zoo import plugins
 from zoo.errors import UserError
 from zoo.recipes.configuration import Config
 from zoo.recipes.folder import EXPORT, LAST, SAVED, check_new, claimed, resume_file
@@ -56,6 +57,7 @@ def _train(plan: Plan, resume: str | None) -> None:
     classes = module_class(plan.contents), data_class(plan.contents)
     cli: Any = ZooCLI(contents, plan.options, "fit", plan.run_dir, *classes, first_step=_first_step(plan, resume))
     check_images(cli.model, cli.datamodule)
+    cli.model.notes = notes_of(cli, plan.run_dir)
     if plan.weights:
         from zoo.recipes.parts import StartFrom
 
@@ -134,7 +136,10 @@ def check_images(module: Any, data: Any) -> None:
 def _report(path: Path | None, run_dir: Path, steps: int) -> None:
     """What was written, and what one does with it."""
     if path is None:
-        print(f"{run_dir / LAST}: the trained model; only classes of the zoo are exported as {EXPORT}")
+        print(
+            f"{run_dir / LAST}: the trained model; it is not exported as {EXPORT}, since its class is not the zoo's: "
+            "name its module with --plugins"
+        )
         return
     print(f"{path}: averaged weights after {steps} steps; {run_dir / LAST} continues the run")
     print(f"next: zoo test {run_dir}; zoo sample {run_dir}; tensorboard --logdir {run_dir}")
@@ -163,21 +168,32 @@ def _names_a_class(contents: Sequence[Config], key: str) -> bool:
     return any(isinstance(value, dict) and "class_path" in value for value in named)
 
 
+def notes_of(cli: Any, run_dir: Path) -> dict[str, Any]:
+    """What every checkpoint of a run says of the run and of the data it learns from, as plain values."""
+    data = cli.datamodule
+    notes = {
+        "run": run_dir.resolve().name,
+        "data": {name: getattr(data, name) for name in DATA_SETTINGS if hasattr(data, name)},
+        "augmented": any(getattr(data, name, False) for name in ("rotate", "swap_channels")),
+        "reproduces": list(cli.config.get("reproduces") or []),
+    }
+    digest = getattr(getattr(getattr(data, "info", None), "splits", {}).get("train"), "sha256", None)
+    return notes if digest is None else notes | {"data_sha256": digest}
+
+
 def export(cli: Any, path: Path) -> Path | None:
     """Write the averaged weights with their description, readable by every command; None for foreign classes."""
     from zoo.checkpoints import store
     from zoo.recipes.continuing import Continuation
 
     spec = dict(cli.model.hparams).get("network")
-    if spec is None or not str(spec["class_path"]).startswith("zoo."):
+    if spec is None or not plugins.is_trusted(str(spec["class_path"])):
         return None
-    trainer, data = cli.trainer, cli.datamodule
+    trainer = cli.trainer
     meta = {
-        "run": path.resolve().parent.name,
+        **notes_of(cli, path.resolve().parent),
         "steps": trainer.global_step,
         "epochs": trainer.current_epoch,
-        "data": {name: getattr(data, name) for name in DATA_SETTINGS if hasattr(data, name)},
-        "augmented": any(getattr(data, name, False) for name in ("rotate", "swap_channels")),
         "skipped_updates": getattr(cli.model, "skipped_total", 0),
     }
     found = {name: float(value) for name, value in trainer.callback_metrics.items()}

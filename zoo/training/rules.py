@@ -21,6 +21,7 @@ from typing_extensions import override
 from zoo.errors import UserError
 from zoo.likelihood.model import LikelihoodModel
 from zoo.seeds import derive_seed
+from zoo.torchfiles import NOTES
 from zoo.training.averaging import CURRENT, AveragedWeights
 from zoo.training.batches import StatesBatch, in_words, spread
 from zoo.training.optimisers import use_fused
@@ -88,6 +89,7 @@ class TrainingRules(pl.LightningModule):
         self.limits, self.ema_decay, self.recompute = limits, ema_decay, recompute
         self.noise_seed = 0
         self.accumulation = 1
+        self.notes: dict[str, Any] = {}  # of the run and its data, for whoever reads the checkpoint
         self._kept: list[tuple[nn.Module, str, Tensor]] = []
         counters = {"update_skipped": torch.tensor(0.0), "gradient_norm": torch.tensor(0.0)}
         counters |= {"_skipped_total": torch.tensor(0), "_consecutive_skips": torch.tensor(0)}
@@ -266,7 +268,8 @@ class TrainingRules(pl.LightningModule):
 
     @override
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the counters and the seed."""
+        """Keep the notes, the counters and the seed."""
+        checkpoint[NOTES] = dict(self.notes)
         checkpoint[STATE] = {
             "skipped_total": self.skipped_total,
             "consecutive_skips": self.consecutive_skips,
