@@ -8,18 +8,22 @@ import pytest
 import torch
 from torch.nn import functional as F  # noqa: N812
 
+from zoo.benchmarks.measures.walking import sampling_speed
+from zoo.errors import UserError
 from zoo.likelihood import Known, Law, SamplePrior, from_levels, to_levels
-from zoo.models.pixelsnail import CodePrior, PixelSNAIL, SnailConfig, sampling_speed
+from zoo.models.pixelsnail import CodePrior, PixelSNAIL, SnailConfig
+from zoo.models.pixelsnail.trunk import VARIANTS
+from zoo.training.recomputation import recompute_blocks
 
 TINY = SnailConfig(channels=16, residual_channels=8, blocks=2, layers_per_block=2, heads=2, kernel_size=3, gate_gain=1)
 OPTIONS: dict[str, dict[str, Any]] = {
     "paper": {"output_layers": 1},
-    "public": {"centre": "masked", "key_content": "features", "dropout_place": "inside", "attention_dropout": "probs"},
-    "public-legacy": {"centre": "masked", "key_content": "features", "residual_skip": "elu"},
-    "down-right": {"taps": "down_right", "key_channels": 4, "value_channels": 8, "heads": 1},
+    "public": {"variant": "public"},
+    "public-inplace": {"variant": "public-inplace"},
+    "chen": {"variant": "chen", "key_channels": 4, "value_channels": 8, "heads": 1},
     "last-attention": {"attention": "last", "kernel_size": 5},
-    "no-attention": {"attention": "none", "kernel_size": 5, "centre": "masked"},
-    "no-attention-down-right": {"attention": "none", "taps": "down_right"},
+    "no-attention": {"attention": "none", "kernel_size": 5, "variant": "public"},
+    "no-attention-chen": {"attention": "none", "variant": "chen"},
 }
 
 
@@ -69,7 +73,7 @@ def test_no_code_logit_depends_on_its_own_or_a_later_code(options: str, conditio
     torch.testing.assert_close(logits, expected)
     gradient = dependence(logits, planes)
     assert gradient.triu().eq(0).all()
-    if network.trunk.config.attention != "none" and network.trunk.config.key_content == "symbols":
+    if network.trunk.config.attention != "none" and network.trunk.config.rules.key_content == "symbols":
         earlier = torch.ones_like(gradient).tril(-1).bool()
         assert gradient[earlier].gt(0).all(), "an earlier code is invisible"
 
@@ -99,7 +103,7 @@ def test_cached_walk_gives_the_logits_of_the_full_pass(options: str, conditional
 
 @pytest.mark.parametrize("bits", [5, 8])
 @pytest.mark.parametrize("channels", [1, 3])
-@pytest.mark.parametrize("options", ["paper", "down-right"])
+@pytest.mark.parametrize("options", ["paper", "chen"])
 def test_walk_over_pixels_costs_what_the_parallel_pass_says(bits: int, channels: int, options: str) -> None:
     network = PixelSNAIL([channels, 4, 3], bits, replace(TINY, **OPTIONS[options]), mixtures=2, classes=2).eval()
     x = torch.randint(0, 256, (2, channels, 4, 3), dtype=torch.uint8)
@@ -155,10 +159,9 @@ def test_temperature_zero_takes_the_likeliest_code() -> None:
     assert torch.equal(drawn, likeliest)
 
 
-@pytest.mark.parametrize("place", ["after", "inside"])
-@pytest.mark.parametrize("kind", ["logits", "probs"])
-def test_dropout_acts_in_training_alone(place: str, kind: str) -> None:
-    network = PixelSNAIL([3, 4, 4], 8, replace(TINY, dropout=0.5, dropout_place=place, attention_dropout=kind)).eval()
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_dropout_acts_in_training_alone(variant: Any) -> None:
+    network = PixelSNAIL([3, 4, 4], 8, replace(TINY, dropout=0.5, variant=variant)).eval()
     x = torch.randint(0, 256, (1, 3, 4, 4), dtype=torch.uint8)
     assert torch.equal(network.terms(x).nelbo, network.terms(x).nelbo)
     network.train()
@@ -168,9 +171,12 @@ def test_dropout_acts_in_training_alone(place: str, kind: str) -> None:
 def test_recomputed_activations_give_the_same_gradients() -> None:
     x = torch.randint(0, 256, (2, 3, 4, 4), dtype=torch.uint8)
     gradients = []
-    for checkpointing in (False, True):
+    for recompute in (False, True):
         torch.manual_seed(0)
-        network = PixelSNAIL([3, 4, 4], 8, replace(TINY, dropout=0.0, checkpointing=checkpointing)).train()
+        network = PixelSNAIL([3, 4, 4], 8, replace(TINY, dropout=0.5)).train()
+        if recompute:
+            recompute_blocks(network)
+        torch.manual_seed(1)
         network.objective(x).loss.backward()
         gradients.append(torch.cat([p.grad.flatten() for p in network.parameters() if p.grad is not None]))
     torch.testing.assert_close(*gradients)
@@ -183,10 +189,25 @@ def test_cached_walk_is_faster_and_the_gap_grows_with_the_grid() -> None:
     assert large.cached < large.rows < large.whole
 
 
+def test_drawn_codes_are_shown_as_pictures() -> None:
+    network = prior("paper").float()
+    torch.manual_seed(0)
+    shown = network.sample(3)
+    torch.manual_seed(0)
+    codes = network.distribution(3).sample()
+    assert shown.dtype == torch.uint8
+    assert shown.shape == (3, *network.image_shape)
+    assert torch.equal(shown[:, 0] // (255 // 6), codes)  # seven codes, shades 0, 42, ... 255
+    with pytest.raises(UserError, match="whole model"):
+        prior("paper", conditional=True).sample(1)
+
+
 def test_what_cannot_be_built_is_refused() -> None:
-    with pytest.raises(ValueError, match="odd"):
+    with pytest.raises(UserError, match="odd"):
         SnailConfig(kernel_size=4)
-    with pytest.raises(ValueError, match="multiples of heads"):
+    with pytest.raises(UserError, match="multiples of heads"):
         SnailConfig(channels=20, heads=8)
-    with pytest.raises(ValueError, match="same levels"):
+    with pytest.raises(UserError, match="same levels"):
         CodePrior([[2, 2]], [3, 3], TINY)
+    with pytest.raises(UserError, match="chen"):
+        SnailConfig(variant="chn")  # type: ignore[arg-type]

@@ -61,6 +61,22 @@ def test_a_step_does_not_wait_for_the_device(family):
     assert waits.found == []
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_prices_are_made_in_full_precision_whatever_the_autocast(family):
+    model = built(family)
+    model.objective(batch())
+    model.eval()
+    prices = []
+    for enabled in (False, True):
+        torch.manual_seed(2)
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            terms = model.terms(batch())
+        prices.append(terms.bits_per_dim())
+        for nats in (terms.distortion, *terms.rates.values()):
+            assert nats.dtype in (torch.float32, torch.float64)
+    torch.testing.assert_close(*prices, rtol=0, atol=0.1)
+
+
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", ["aot_eager", "inductor"])

@@ -9,7 +9,7 @@ from torch import nn
 from zoo.codec import Options, measure
 from zoo.errors import UserError
 from zoo.likelihood import SamplePosterior, nats_to_bits_per_dim, to_levels
-from zoo.models.vdm import VDM, FixedSchedule, MonotoneSchedule
+from zoo.models.vdm import VDM, BoundConfig, Draws, FixedSchedule, MonotoneSchedule, ScheduleConfig, ScoreConfig
 from zoo.models.vdm.ode import integrate
 from zoo.models.vdm.pixels import encode_levels
 
@@ -37,8 +37,9 @@ class OptimalDenoiser(nn.Module):
         return (z - alpha * (weights * self.centres).sum(-1)) / sigma
 
 
-def known(schedule="fixed", **changes):
-    model = VDM(image_shape=SHAPE, width=8, blocks=1, groups=2, schedule=schedule, schedule_width=16, **changes)
+def known(kind="fixed", steps=1000, **bound):
+    score = ScoreConfig(width=8, blocks=1, groups=2)
+    model = VDM(SHAPE, score=score, schedule=ScheduleConfig(kind, 16), bound=BoundConfig(**bound), steps=steps)
     model.network = OptimalDenoiser(level_probs())
     return model.eval()
 
@@ -83,7 +84,7 @@ def test_bound_falls_with_the_number_of_steps_towards_the_continuous_one():
 
 def test_traversal_agrees_with_the_summed_steps():
     x = gaussian_images(64)
-    model = known(eval_draws=30, coding_steps=30)
+    model = known(eval_draws=30, steps=30)
     with torch.no_grad():
         policy = SamplePosterior()
         distortion = -model.ancestral_pass(policy, x).log_prob(to_levels(x, 8))
@@ -106,16 +107,63 @@ def test_continuous_bound_does_not_depend_on_the_interior_of_the_schedule():
     assert abs(straight - curved) < 4 * math.hypot(error_a, error_b)
 
 
+FORMS = {  # alpha of a specification by gamma; sigma follows from the signal-to-noise ratio
+    "variance preserving": lambda gamma: torch.sigmoid(-gamma).sqrt(),
+    "variance exploding": torch.ones_like,
+    "straight from data to noise": lambda gamma: 1.0 / (1.0 + torch.exp(0.5 * gamma)),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("steps", [0, 7])
+def test_every_form_of_the_diffusion_with_the_same_ratio_of_signal_to_noise_has_the_same_loss(form, steps):
+    """Kingma et al. 2021, section 5.1: z' = alpha' f + sigma' eps, predictor x'(z', t) = x(alpha / alpha' z', t)."""
+    model, x = known("monotone"), gaussian_images(16)
+    draws = Draws(torch.zeros(x.shape), torch.rand(16, dtype=torch.float64), torch.randn(x.shape))
+    with torch.no_grad():
+        expected = model.price(x, draws, steps)[0].rates["diffusion"]
+    t = (torch.ceil(draws.times * steps) / steps if steps else draws.times).requires_grad_()
+    gamma = model.schedule(t).gamma
+    ratio = torch.exp(-gamma)  # of signal to noise
+    if steps:
+        fall = steps * (torch.exp(-model.schedule(t - 1.0 / steps).gamma) - ratio)
+    else:
+        (slope,) = torch.autograd.grad(ratio.sum(), t)
+        fall = -slope
+    own, other = (FORMS[name](gamma).detach().reshape(-1, 1, 1, 1) for name in ("variance preserving", form))
+    noise = torch.exp(0.5 * gamma).detach().reshape(-1, 1, 1, 1)  # sigma / alpha, the same in every form
+    f = model.encode(x)
+    z = own / other * (other * f + other * noise * draws.eps.double())
+    with torch.no_grad():
+        denoised = z / own - noise * model.predict(z, gamma.detach())
+    loss = 0.5 * fall * (f - denoised).square().flatten(1).sum(1)
+    torch.testing.assert_close(loss.detach(), expected, rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_every_form_of_the_diffusion_walks_alike(form):
+    """A step of any form, seen on the scale of z / alpha', is the model's own."""
+    model = known("monotone")
+    gamma = model.schedule(torch.tensor([0.6, 0.5])).gamma.detach()
+    (a_t, a_s), (b_t, b_s) = FORMS["variance preserving"](gamma), FORMS[form](gamma)
+    s_t, s_s = (b * torch.exp(0.5 * g) for b, g in zip((b_t, b_s), gamma, strict=True))
+    f, eps = torch.rand(2, *SHAPE).double() * 2 - 1, torch.randn(2, *SHAPE).double()
+    own = model.transition(a_t * f + a_t * torch.exp(0.5 * gamma[0]) * eps, gamma[0], gamma[1], eps)
+    left = s_t**2 - (b_t / b_s) ** 2 * s_s**2  # variance of z_t given z_s
+    mean = (b_t / b_s) * s_s**2 / s_t**2 * (b_t * f + s_t * eps) + b_s * left / s_t**2 * f
+    torch.testing.assert_close(own.mean / a_s, mean / b_s)
+    torch.testing.assert_close(own.std / a_s, (left.sqrt() * s_s / s_t / b_s).expand_as(own.std))
+
+
 def test_better_schedule_has_less_variance():
     """The gradient of `objective` bends the schedule of an exact model until its estimate varies less."""
     x = gaussian_images(192)
-    model = known(schedule="monotone")
+    model = known("monotone")
     optimizer = torch.optim.Adam([p for n, p in model.schedule.named_parameters() if n.startswith("raw")], lr=0.1)
 
     def spread():
-        model.low_discrepancy = False
-        terms, _ = model.price(x, model.draw(x, 1)[0])
-        model.low_discrepancy = True
+        draws = Draws(torch.randn(x.shape), torch.rand(len(x)), torch.randn(x.shape))
+        terms, _ = model.price(x, draws)
         return terms.bits_per_dim().var().item()
 
     before = spread()
@@ -147,7 +195,7 @@ def test_solver_says_when_the_tolerance_cannot_be_met():
 def test_files_have_the_size_of_the_bound():
     """Bits-back through the T + 1 latents: exact, and as long as the T-step bound says."""
     x = gaussian_images(32)
-    coded = measure(known(coding_steps=20), bytes(12), x, Options(16, chained=True))
+    coded = measure(known(steps=20), bytes(12), x, Options(16, chained=True))
     assert coded.exact
     bound, error = excess(known(eval_draws=20), x, "steps-20")
     assert coded.report.net == pytest.approx(bound + true_bits(x).mean().item(), abs=4 * error + 0.3)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from zoo.errors import UserError, closest
+from zoo.likelihood.precision import outside_autocast
 from zoo.models.pixelsnail.layers import (
     AttentionDropout,
     CausalAttention,
@@ -366,5 +367,4 @@ class SnailTrunk(nn.Module):
             x = block(x, background, held, condition, label)
         for block in self.output_stack:
             x = block(x)
-        result: Tensor = self.final(F.elu(x))
-        return result
+        return outside_autocast(self.final, F.elu(x))

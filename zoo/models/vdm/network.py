@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from zoo.errors import UserError
+from zoo.likelihood.precision import outside_autocast
 
 NORM_EPS = 1e-6  # flax's default; torch's is ten times larger
 
@@ -228,5 +229,4 @@ class ScoreNetwork(nn.Module):
         h = self.middle2(self.middle1(h, condition), condition)
         for stage in self.up:
             h = stage(torch.cat([h, skips.pop()], dim=1), condition)  # (B, 2N, H, W)
-        result: Tensor = z + self.conv_out(F.silu(self.norm_out(h))).to(z.dtype)
-        return result
+        return z + outside_autocast(self.conv_out, F.silu(self.norm_out(h))).to(z.dtype)

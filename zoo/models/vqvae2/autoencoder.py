@@ -25,6 +25,7 @@ from zoo.likelihood import (
     level_values,
     to_levels,
 )
+from zoo.likelihood.precision import outside_autocast
 from zoo.models.vqvae2.quantiser import CodebookInit, Quantised, VectorQuantiser, mean_over_processes
 
 ReluSkip = Literal["identity", "relu"]
@@ -102,6 +103,13 @@ class Decoder(nn.Sequential):
             layers += [nn.ReLU(), nn.ConvTranspose2d(a, b, 4, 2, 1)]
         # One relu ends the residual blocks; between transposed convolutions each has its own.
         super().__init__(*layers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, inputs, h, w) to (B, outputs, H, W); the last layer makes pixels, in full precision."""
+        *body, last = self
+        for layer in body:
+            x = layer(x)
+        return outside_autocast(last, x)
 
 
 def _steps(stride: int) -> int:
@@ -223,7 +231,7 @@ class QuantisedAutoencoder(AncestralModel):
             if n:
                 above = [_repeat(level.vectors, levels[-1].vectors) for level in levels]
                 h = torch.cat([self.level_decoders[n - 1](torch.cat(above, 1)), h], 1)  # (B, D + C, H_l, W_l)
-            levels.append(quantiser(convolution(h)))
+            levels.append(quantiser(outside_autocast(convolution, h)))
         return Encoded(levels)
 
     def lookup(self, codes: list[Tensor]) -> list[Tensor]:
