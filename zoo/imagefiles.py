@@ -10,6 +10,7 @@ import contextlib
 import io
 import os
 import re
+import zlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -268,6 +269,8 @@ def open_picture(content: bytes | Path, name: str, max_pixels: int = MAX_PIXELS)
         raise UserError(f"{name}: {called(kind)}; expected a picture ({', '.join(PICTURES)})")
     if kind == "webp":  # Pillow makes the canvas before it tells its size
         _check_size(name, _webp_size(head), max_pixels)
+    if kind == "png" and isinstance(content, bytes):
+        _check_chunks(content, name)
     limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None  # our own limit gives our own message
     try:
         image = Image.open(io.BytesIO(content) if isinstance(content, bytes) else content, formats=_PILLOW[kind])
@@ -307,6 +310,21 @@ def _head(path: Path, count: int) -> bytes:
 
 def _reason(error: BaseException) -> str:
     return " ".join(str(error).split())[:100] or type(error).__name__
+
+
+def _check_chunks(content: bytes, name: str) -> None:
+    """Compare the checksums of a PNG file's chunks, which Pillow does for some of them only.
+
+    Raises:
+        UserError: one differs, or the file ends before its end chunk.
+    """
+    at, kind = 8, b""
+    while kind != b"IEND":
+        length, kind = int.from_bytes(content[at : at + 4]), content[at + 4 : at + 8]
+        stored = content[at + 8 + length : at + 12 + length]
+        if len(stored) < 4 or zlib.crc32(memoryview(content)[at + 4 : at + 8 + length]) != int.from_bytes(stored):
+            raise UserError(f"{name}: damaged picture (a checksum differs, or it was cut short); remove or replace it")
+        at += 12 + length
 
 
 def _check_size(name: str, size: tuple[int, int], max_pixels: int) -> None:

@@ -175,6 +175,8 @@ class Tar(Tree):
             weakref.finalize(self, stream.close)
             self._tar = tarfile.open(fileobj=stream, mode="r:")  # type: ignore[call-overload] # noqa: SIM115
             self._index(self._tar, "", 0)
+            while not self._plain and stream.read(1 << 20):  # to the end, where the checksum is compared
+                pass
         except UserError:
             raise
         except Exception as error:  # tarfile raises nearly anything

@@ -125,6 +125,8 @@ def _idx_items(tree: Tree, images: str, labels: str | None) -> Iterator[Item]:
                 raise UserError(f"{tree.path / images}: ends after {row} of {count} images; get it again")
             image = np.frombuffer(content, np.uint8).reshape(height, width, 1)
             yield Item(image, next(classes))
+        _check_end(stream, tree.path / images)
+    next(classes, None)
 
 
 def _labels(tree: Tree, name: str | None) -> Iterator[int | None]:
@@ -139,6 +141,13 @@ def _labels(tree: Tree, name: str | None) -> Iterator[int | None]:
             if not content:
                 raise UserError(f"{tree.path / name}: ends after {row} of {count} labels; get it again")
             yield content[0]
+        _check_end(stream, tree.path / name)
+
+
+def _check_end(stream: IO[bytes], path: Path) -> None:
+    """Nothing follows; gzip compares its checksum when it comes to the end."""
+    if stream.read(1):
+        raise UserError(f"{path}: goes on after the images or labels it claims; get it again")
 
 
 def _amat(path: Path) -> Source:
