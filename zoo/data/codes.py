@@ -280,7 +280,7 @@ class CodeDataModule(pl.LightningDataModule):
         eval_batch_size: batch size of evaluation; null = `batch_size`.
         levels: number of upper levels in a batch; null = all.
         val_split: split that validation reads.
-        test_split: split that `test` and `predict` read.
+        test_split: split that `test` reads.
         seed: of the training order.
         num_workers: processes that read ahead.
     """

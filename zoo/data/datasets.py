@@ -6,7 +6,7 @@ The first split rule of a data set is the default of `zoo data prepare`. `varian
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,13 +14,15 @@ from zoo import plugins
 from zoo.data.sources import HOSTS, SourceFile, source_files
 from zoo.data.splits import DROP, OFFICIAL, Divide, HoldOut, Keep, SplitRule
 
+Reader = Callable[..., Any]  # (path, ReadOptions) -> Source, see zoo.data.readers
+
 
 @dataclass(frozen=True)
 class DatasetSpec:
     """What is known of a data set."""
 
     title: str
-    reader: str  # module of zoo.data.readers
+    reader: str | Reader  # module of zoo.data.readers, or a function like their `open_source`
     shape: tuple[int, int, int] | None  # (H, W, C); None = as the source has it
     counts: Mapping[str, int]  # images of each part of the source; empty = not fixed
     rules: Mapping[str, SplitRule]
@@ -301,5 +303,6 @@ DATASETS: dict[str, DatasetSpec] = {
         licence="yours",
         where="your disk",
     ),
-    **plugins.installed(plugins.DATASETS),
 }
+# at the end, so that a package's module can import what stands above
+DATASETS |= {name: spec for name, spec in plugins.installed(plugins.DATASETS).items() if name not in DATASETS}

@@ -12,14 +12,15 @@ from zoo.errors import reading
 __all__ = ["Item", "Part", "ReadOptions", "Source", "open_source"]
 
 
-def open_source(reader: str, path: Path, options: ReadOptions) -> Source:
+def open_source(reader: str | Callable[[Path, ReadOptions], Source], path: Path, options: ReadOptions) -> Source:
     """Find the parts of a source and count them; nothing is decoded yet.
 
     Args:
-        reader: name of a module in this package.
+        reader: name of a module in this package, or a function of its own.
         path: archive or folder.
         options: size, filter and the like.
     """
-    read: Callable[[Path, ReadOptions], Source] = importlib.import_module(f"{__name__}.{reader}").open_source
+    if isinstance(reader, str):
+        reader = importlib.import_module(f"{__name__}.{reader}").open_source
     with reading(path):
-        return read(path, options)
+        return reader(path, options)

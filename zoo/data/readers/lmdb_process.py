@@ -1,7 +1,8 @@
 """A process of its own that reads an LMDB and writes what it holds to its output, each value after its length.
 
-`python -m zoo.data.readers.lmdb_process FOLDER count|all`: first the number of entries (8 bytes), then the values in
-the order of their keys. A value larger than an image file may be ends it, and so do more values than entries.
+`python lmdb_process.py FOLDER count|all`: first the number of entries (8 bytes), then the values in the order of their
+keys. A value larger than an image file may be ends it, and so do more values than entries. To start quickly it imports
+nothing of the zoo.
 """
 
 from __future__ import annotations

@@ -99,7 +99,7 @@ def _stored(folder: Path, only_count: bool = False) -> Iterator[bytes]:
 
     LMDB maps the file and trusts it: damage ends the process that reads, which must not be this one.
     """
-    command = [sys.executable, "-m", lmdb_process.__name__, str(folder), "count" if only_count else "all"]
+    command = [sys.executable, lmdb_process.__file__, str(folder), "count" if only_count else "all"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert process.stderr is not None
