@@ -1,5 +1,7 @@
 """`zoo interpolate`, `traverse` and `outpaint` on real files."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -140,3 +142,16 @@ def test_outpainting_widens_or_says_why_not(checkpoint, photos, tmp_path):
 )
 def test_the_image_lies_where_the_side_says(side, canvas, start):
     assert place((16, 16), None, side, 4) == (canvas, start)
+
+
+def test_a_folder_of_images_is_walked_pair_by_pair(checkpoint, tmp_path, photos):
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    for number, photo in enumerate([*photos, *photos]):
+        (folder / f"{number}.png").write_bytes(Path(photo).read_bytes())
+    output = tmp_path / "x.png"
+    run(["interpolate", str(checkpoint), str(folder), "--steps", "2", "--output", str(output)])
+    with Image.open(output) as picture:
+        assert picture.height > 2 * SIDE
+    with pytest.raises(UserError, match="--device cuda:9: not here; choose from: auto, cpu"):
+        run(["interpolate", str(checkpoint), str(folder), "--device", "cuda:9"])

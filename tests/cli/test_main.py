@@ -58,3 +58,18 @@ def test_misspelt_command_gets_a_hint_and_status_2(capsys):
     captured = capsys.readouterr()
     assert captured.err == "error: zoo: no command 'fti': did you mean 'fit'?\n"
     assert captured.out == ""
+
+
+def test_configurations_are_listed_and_shown(capsys):
+    assert main(["configs", "--only", "vdvae_cifar10"]) == 0
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()][-1] == "vdvae_cifar10"
+    assert main(["configs", "show", "vdvae_cifar10"]) == 0
+    assert "class_path: VDVAE" in capsys.readouterr().out
+    assert main(["configs", "show", "vdvae_cifar"]) == 2
+    assert "did you mean 'vdvae_cifar10'?" in capsys.readouterr().err
+
+
+def test_environment_names_versions(capsys):
+    assert main(["env"]) == 0
+    shown = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
+    assert {"zoo", "python", "torch", "accelerators", "data"} <= shown.keys()

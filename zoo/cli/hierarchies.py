@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from zoo.checkpoints import load
+from zoo.cli.devices import placed
 from zoo.errors import UserError
 from zoo.likelihood import AncestralModel, DiagonalGaussian, LatentPolicy, Recording, SamplePosterior
 from zoo.likelihood.latents import LatentSite
@@ -16,7 +17,7 @@ from zoo.likelihood.latents import LatentSite
 FIT = "it works with VDVAE, Efficient-VDVAE and latent VAEs"
 
 
-def load_hierarchy(checkpoint: str, command: str) -> tuple[AncestralModel, dict[str, Any]]:
+def load_hierarchy(checkpoint: str, command: str, device: str = "cpu") -> tuple[AncestralModel, dict[str, Any]]:
     """The model of a checkpoint and the settings of its data, if its latents are a hierarchy.
 
     Raises:
@@ -29,7 +30,7 @@ def load_hierarchy(checkpoint: str, command: str) -> tuple[AncestralModel, dict[
         raise UserError(f"{checkpoint}: {kind} has no latents, so there is nothing to {command}; {FIT}")
     if model.steps is not None:
         raise UserError(f"{checkpoint}: the latents of {kind} are noisy images, not a hierarchy; {command}: {FIT}")
-    return model, loaded.data
+    return placed(model, device), loaded.data
 
 
 def record(model: AncestralModel, x: Tensor, checkpoint: str, command: str) -> Recording:

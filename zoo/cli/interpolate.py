@@ -16,6 +16,7 @@ def interpolate(
     dataset: str | None = None,
     split: str = "test",
     pairs: int = 4,
+    device: str = "auto",
     seed: int = 0,
 ) -> None:
     """Walk between pairs of real images through all their latents.
@@ -33,10 +34,12 @@ def interpolate(
         dataset: prepared data set to take images from, if no files are given (photos).
         split: of the data set.
         pairs: rows, if no files are given.
+        device: where the network runs: cpu, cuda, cuda:1, mps; auto takes a GPU if there is one.
         seed: of the latents and of the pixel noise.
     """
     import torch
 
+    from zoo.cli.devices import device_of
     from zoo.cli.hierarchies import load_hierarchy, pictures, record
     from zoo.cli.pictures import check_png, read_images, save_grid
     from zoo.likelihood.latents import Given
@@ -45,8 +48,9 @@ def interpolate(
     path = check_png(output)
     if steps < 2:
         raise UserError(f"--steps {steps}: expected at least 2, the two ends")
-    model, data = load_hierarchy(checkpoint, "interpolate")
-    x = read_images(images or [], dataset, split, len(images) if images else 2 * pairs, model.image_shape, data)
+    model, data = load_hierarchy(checkpoint, "interpolate", device)
+    most = None if images else 2 * pairs
+    x = read_images(images or [], dataset, split, most, model.image_shape, data).to(device_of(model))
     if len(x) < 2 or len(x) % 2:
         raise UserError(f"interpolate: got {len(x)} image(s); give two for each walk")
     torch.manual_seed(seed)

@@ -31,6 +31,8 @@ COMMANDS: dict[str, Command] = {
     "data prepare": Command("zoo.cli.data:prepare", "pack a source into one file"),
     "data verify": Command("zoo.cli.data:verify", "compare every byte and pixel with its digests"),
     "data show": Command("zoo.cli.data:show", "shape, provenance, classes, a contact sheet"),
+    "configs": Command("zoo.cli.about:list_configs", "list the configurations that come with the package"),
+    "configs show": Command("zoo.cli.about:show_config", "print one, with the sources of its values"),
     "fit": Command("zoo.cli.fit:fit", "train a model from a configuration file"),
     "validate": Command("zoo.cli.evaluate:validate", "price the validation split"),
     "test": Command("zoo.cli.evaluate:price", "price every image of a split once and append a record"),
@@ -48,6 +50,8 @@ COMMANDS: dict[str, Command] = {
     "pull": Command("zoo.cli.pull:pull", "fetch a released checkpoint; without a name, list them"),
     "reproduce": Command("zoo.cli.pull:reproduce", "a published cell: weights, data, price, beside the paper"),
     "import": Command("zoo.cli.import_checkpoint:import_checkpoint", "turn an official checkpoint into ours"),
+    "version": Command("zoo.cli.about:version", "print the version"),
+    "env": Command("zoo.cli.about:environment", "print versions, processor, accelerators and folders"),
 }
 """Commands by name. A name of two words is one command of a group: `zoo data prepare`."""
 
@@ -99,7 +103,7 @@ def load(command: Command) -> Callable[..., Any]:
 
 def run(words: list[str]) -> int:
     """Run the command that the words name."""
-    groups = {name.split()[0] for name in COMMANDS if " " in name}
+    groups = {name.split()[0] for name in COMMANDS if " " in name} - set(COMMANDS)
     if not words or words[0] in ("-h", "--help", "help"):
         print(usage())
         return 0

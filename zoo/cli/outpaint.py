@@ -18,6 +18,7 @@ def outpaint(
     dataset: str | None = None,
     split: str = "test",
     n: int = 4,
+    device: str = "auto",
     seed: int = 0,
 ) -> None:
     """Continue images beyond their border: their latents stay, new ones are drawn beside them.
@@ -34,22 +35,24 @@ def outpaint(
         dataset: prepared data set to take images from, if no files are given (photos).
         split: of the data set.
         n: images at most.
+        device: where the network runs: cpu, cuda, cuda:1, mps; auto takes a GPU if there is one.
         seed: of the new latents.
     """
     import torch
 
+    from zoo.cli.devices import device_of
     from zoo.cli.hierarchies import load_hierarchy, record
     from zoo.cli.pictures import check_png, read_images, save_grid
     from zoo.likelihood.manipulation import Widen
 
     path = check_png(output)
-    model, data = load_hierarchy(checkpoint, "outpaint")
+    model, data = load_hierarchy(checkpoint, "outpaint", device)
     if model.canvas_unit is None:
         raise UserError(
             f"{checkpoint}: the decoder of {type(model).__name__} starts from arrays of fixed size, so its pictures "
             "cannot grow; outpaint works with latent VAEs"
         )
-    x = read_images(images or [], dataset, split, n, model.image_shape, data)
+    x = read_images(images or [], dataset, split, n, model.image_shape, data).to(device_of(model))
     height, width = x.shape[-2:]
     canvas, start = place((height, width), size, side, model.canvas_unit)
     torch.manual_seed(seed)

@@ -31,7 +31,7 @@ def read_images(
     files: Sequence[str],
     dataset: str | None,
     split: str,
-    count: int,
+    count: int | None,
     shape: tuple[int, int, int],
     settings: Mapping[str, Any] | None = None,
 ) -> Tensor:
@@ -41,7 +41,7 @@ def read_images(
         files: image files or folders; empty to take a data set.
         dataset: name or path of a prepared data set; its images are taken at equal distances.
         split: "train", "val" or "test".
-        count: how many at most.
+        count: how many at most; None takes all files.
         shape: (C, H, W) of the model.
         settings: what the checkpoint notes of its training data.
 
@@ -52,7 +52,7 @@ def read_images(
         UserError: if an image cannot be read, is smaller than the model's, or has other channels.
     """
     if not files:
-        return open_split(dataset, split, shape, settings).spread(count)[0]
+        return open_split(dataset, split, shape, settings).spread(count or 1)[0]
     opened = [(str(path), open_image(path, shape[0])) for path, _ in find_images(files)[0]]
     named = [(name, image.load(frame)) for name, image in opened for frame in range(image.entry.count)]
     return torch.stack([_centre(pixels, source, shape) for source, pixels in named[:count]])

@@ -24,6 +24,7 @@ def reconstruct(
     split: str = "test",
     n: int = 8,
     steps: int = 0,
+    device: str = "auto",
     seed: int = 0,
 ) -> None:
     """Show what the upper latents of images hold: those are kept, the ones below are drawn or replaced by their mean.
@@ -42,11 +43,13 @@ def reconstruct(
         split: of the data set.
         n: images at most.
         steps: steps, for models that have a choice (VDM); 0 keeps the model's own.
+        device: where the network runs: cpu, cuda, cuda:1, mps; auto takes a GPU if there is one.
         seed: of the noise.
     """
     import torch
 
     from zoo.checkpoints import load
+    from zoo.cli.devices import device_of, placed
     from zoo.cli.pictures import check_png, read_images, save_grid
     from zoo.cli.steps import set_steps
     from zoo.likelihood import AncestralModel, from_levels, to_levels
@@ -54,13 +57,13 @@ def reconstruct(
 
     path = check_png(output)
     loaded = load(checkpoint)
-    model: Any = loaded.network
+    model: Any = placed(loaded.network, device)
     if not isinstance(model, AncestralModel):
         raise UserError(f"{checkpoint}: {type(model).__name__} has no latents to keep")
     if fill == "mean" and not isinstance(model, VQVAE2):
         raise UserError(f"--fill mean: {type(model).__name__} has no mean code vectors; use --fill prior")
     set_steps(model, steps)
-    x = read_images(images or [], dataset, split, n, model.image_shape, loaded.data)
+    x = read_images(images or [], dataset, split, n, model.image_shape, loaded.data).to(device_of(model))
     rows = [from_levels(to_levels(x, model.bits), model.bits)]
     with torch.inference_mode():
         if isinstance(model, VQVAE2) and fill != "prior":

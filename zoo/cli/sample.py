@@ -26,6 +26,7 @@ def sample(
     classifier: str | None = None,
     keep: float = 0.1,
     batch_size: int = 16,
+    device: str = "auto",
     seed: int = 0,
 ) -> None:
     """Draw images from a model into one PNG grid.
@@ -45,11 +46,13 @@ def sample(
             2019, section 3.3): `digits`, a TorchScript file or a class path.
         keep: share of the samples that the classifier keeps.
         batch_size: images drawn at once.
+        device: where the network runs: cpu, cuda, cuda:1, mps; auto takes a GPU if there is one.
         seed: of the noise.
     """
     import torch
 
     from zoo.checkpoints import load
+    from zoo.cli.devices import device_of, placed
     from zoo.cli.pictures import check_png, save_grid
     from zoo.cli.steps import draw_over_time, set_steps, step_progress
     from zoo.likelihood import LikelihoodModel
@@ -59,12 +62,12 @@ def sample(
         raise UserError(f"--n {n} --batch_size {batch_size}: expected at least 1")
     if any(value < 0 for value in temperature) or not temperature:
         raise UserError(f"--temperature {temperature}: expected numbers of at least 0, like [1.0,0.8]")
-    model = load(checkpoint).network
+    model = placed(load(checkpoint).network, device)
     if not isinstance(model, LikelihoodModel):
         raise UserError(f"{checkpoint}: {type(model).__name__} is a part of a model and draws no images of its own")
     set_steps(model, steps)
     options = _guidance(model, guidance_mean, guidance_std)
-    labels = None if label is None else torch.full((n,), label)
+    labels = None if label is None else torch.full((n,), label, device=device_of(model))
     if over_time:
         torch.manual_seed(seed)
         with torch.inference_mode(), step_progress(model):
@@ -78,7 +81,7 @@ def sample(
         for value in temperature:
             torch.manual_seed(seed)
             if classifier is not None:
-                drawn = [_best(model, classifier, label, n, keep, value, batch_size)]
+                drawn = [_best(model, classifier, label, n, keep, value, batch_size).cpu()]
             else:
                 drawn = [_draw(model, min(batch_size, n - i), value, labels, options) for i in range(0, n, batch_size)]
             blank = -n % columns if columns else 0  # a temperature's last row is filled up
@@ -93,7 +96,7 @@ def _draw(
     import torch
 
     with torch.inference_mode():
-        return model.sample(n, temperature, None if labels is None else labels[:n], **options)
+        return model.sample(n, temperature, None if labels is None else labels[:n], **options).cpu()
 
 
 def _best(

@@ -22,6 +22,7 @@ def traverse(
     split: str = "train",
     count: int = 1000,
     batch_size: int = 50,
+    device: str = "auto",
     seed: int = 0,
 ) -> None:
     """Show a grid of pictures in which two latent channels vary and everything else stays.
@@ -40,10 +41,12 @@ def traverse(
         split: of the data set.
         count: images to measure on.
         batch_size: images measured at once.
+        device: where the network runs: cpu, cuda, cuda:1, mps; auto takes a GPU if there is one.
         seed: of the noise that all pictures share.
     """
     import torch
 
+    from zoo.cli.devices import device_of
     from zoo.cli.hierarchies import load_hierarchy, pictures
     from zoo.cli.pictures import check_png, read_images, save_grid
     from zoo.likelihood.manipulation import SharedNoise
@@ -51,14 +54,14 @@ def traverse(
     path = check_png(output)
     if columns < 2 or count < 1 or batch_size < 1:
         raise UserError(f"--columns {columns} --count {count}: expected at least 2 columns and 1 image")
-    model, data = load_hierarchy(checkpoint, "traverse")
-    x = read_images([], dataset, split, count, model.image_shape, data)
+    model, data = load_hierarchy(checkpoint, "traverse", device)
+    x = read_images([], dataset, split, count, model.image_shape, data).to(device_of(model))
     torch.manual_seed(seed)
     activity = channel_activity(model, x, batch_size, checkpoint)
     if len(groups) != 2 or not all(0 <= g < len(activity) for g in groups):
         raise UserError(f"--groups {groups}: expected two numbers from 0 to {len(activity) - 1}")
     channels = [int(activity[group].argmax()) for group in groups]
-    values = torch.linspace(-span, span, columns)
+    values = torch.linspace(-span, span, columns, device=x.device)
     across, down = values.repeat(columns), values.repeat_interleave(columns)  # (columns^2,), row by row
     if groups[0] == groups[1]:
         raise UserError(f"--groups {groups}: give two different groups")
