@@ -69,7 +69,7 @@ def environment() -> None:
     rows = {"zoo": __version__, "python": platform.python_version(), "system": platform.platform()}
     rows |= {name: _version_of(name) for name in PACKAGES}
     rows |= {"processors": str(os.cpu_count()), "accelerators": _accelerators(), "data": str(data_home())}
-    rows |= {name: os.environ[name] for name in VARIABLES if name in os.environ}
+    rows |= {name: os.environ[name] for name in VARIABLES if os.environ.get(name)}
     width = max(map(len, rows))
     for name, value in rows.items():
         print(f"{name:<{width}}  {value}")
