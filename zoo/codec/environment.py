@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator
 from importlib.metadata import version
 
@@ -10,7 +11,7 @@ import numpy as np
 import torch
 
 from zoo.errors import UserError
-from zoo.portable import SETTING, is_capped
+from zoo.portable import CAP, SETTING, is_capped
 
 PORTABLE = "portable"
 
@@ -22,9 +23,10 @@ def environment() -> str:
 
 
 def instructions() -> str:
-    """The kernels in use: "AVX2-portable" under `zoo.portable.cap`, else as "AVX512-native"."""
-    kind = PORTABLE if is_capped() else "native"
-    return f"{torch.backends.cpu.get_cpu_capability().replace(' ', '')}-{kind}"
+    """The kernels in use: "AVX2-portable" under `zoo.portable.cap`, else as "AVX512-native", with what was set."""
+    capability = torch.backends.cpu.get_cpu_capability().replace(" ", "")
+    chosen = [f"{key}={os.environ[key]}" for key in CAP if os.environ.get(key)]
+    return "-".join([capability, PORTABLE] if is_capped() else [capability, "native", *chosen])
 
 
 def is_portable(environment: str) -> bool:
@@ -43,12 +45,12 @@ def check_environment(name: str, written: str) -> None:
     theirs, ours = written.rsplit("/", 1)[-1], instructions()
     if theirs == ours:
         return
-    if is_portable(written):
-        remedy = f"set {SETTING} before Python starts (zoo decompress does so by itself)"
-        if is_capped():
-            remedy = "this processor has no AVX2; decode on one that has it"
+    if not is_portable(written):
+        remedy = "decode on a processor and with settings like these"
+    elif is_capped():
+        remedy = "this processor has no AVX2; decode on one that has it"
     else:
-        remedy = f"decode on a processor like the one it was written on, with unset {SETTING.replace('=', ' ')}"
+        remedy = f"set {SETTING} before Python starts (zoo decompress does so by itself)"
     raise UserError(f"{name}: written with {theirs} instructions, this process uses {ours}: {remedy}")
 
 
