@@ -1,13 +1,18 @@
 """The tables of the papers: every number is somewhere, and what reproduces it stands beside it and nowhere else."""
 
+import csv
+import io
 import math
+import resource
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import yaml
 
 from tests.benchmarks.test_records import make_record
-from zoo.benchmarks import records, tables
+from zoo.benchmarks import records, render, tables
 from zoo.benchmarks.records import references
 from zoo.benchmarks.tables import hazami2022, nll, shared
 
@@ -151,3 +156,28 @@ def test_a_changed_number_never_stands_in_the_row_of_a_published_one_nor_hides_o
     assert cells[2.345][0] & set(line.reproduces)
     assert cells[1.234][0] == set()
     assert set(cells[1.234][1].marks) & {"ᵘ", "ᵗ", "ᵖ", "ᵈ"}
+
+
+def test_all_tables_are_one_page_within_ten_seconds_and_without_torch(tmp_path):
+    target = tmp_path / "board.html"
+    command = [sys.executable, "-X", "importtime", "-m", "zoo", "bench", "--table", "all", "--output", str(target)]
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert done.returncode == 0, done.stderr[-500:]
+    assert (after.ru_utime + after.ru_stime) - (before.ru_utime + before.ru_stime) < 10  # whatever else is running
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert not {"torch", "lightning", "numpy"} & imported
+    page = target.read_text(encoding="utf-8")
+    assert all(f'<article id="{name}"' in page for name in tables.TABLES)
+
+
+def test_raw_numbers_keep_what_they_were_measured_or_published_by():
+    known = references.load()
+    text = render.render(tables.build_all(records.collect(), known), "csv")
+    lines = list(csv.DictReader(io.StringIO(text)))
+    measured = [line for line in lines if line["weights"]]
+    assert len(measured) > 50
+    assert all(len(line["weights"]) == 64 and line["repeat"] for line in measured)
+    assert {n.id for n in known.numbers} <= {name for line in lines for name in line["published_ids"].split()}
+    assert all(line["source"].startswith("https://") for line in lines if line["published_ids"])

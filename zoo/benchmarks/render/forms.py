@@ -86,7 +86,7 @@ def _cell(cell: Cell) -> dict[str, Any]:
 
 
 CSV_COLUMNS = ("table", "section", "row", "column", "value", "text", "marks", "kind", "published_ids", "source")
-CSV_RECORD = ("experiment", "weights", "dataset", "dataset_digest", "split", "images", "command", "date")
+CSV_RECORD = ("experiment", "weights", "dataset", "dataset_digest", "split", "images", "repeat", "command", "date")
 
 
 def as_csv(tables: Sequence[Table]) -> str:

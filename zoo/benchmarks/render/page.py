@@ -14,6 +14,7 @@ from zoo.pictures.plot import svg
 
 TITLE = "Likelihood zoo: published beside measured"
 KINDS = {"exact": "exact", "bound": "bound", "importance": "importance-weighted", "ode": "ODE"}
+COMMANDS = {"repeat": "repeat", "command": "as it was typed"}
 SHOWN = ("experiment", "dataset", "split", "images", "estimator", "value", "date")  # first lines of a record
 
 
@@ -184,10 +185,10 @@ def _record_list(records: Mapping[str, Mapping[str, Any]]) -> str:
     entries = []
     for name, record in records.items():
         head = ", ".join(str(record[key]) for key in SHOWN if record.get(key) not in (None, ""))
-        rest = {key: value for key, value in record.items() if key != "command" and value not in (None, "", {})}
+        rest = {key: value for key, value in record.items() if key not in COMMANDS and value not in (None, "", {})}
         rows = "".join(f"<dt>{_text(key.replace('_', ' '))}</dt><dd>{_text(value)}</dd>" for key, value in rest.items())
-        if record.get("command"):
-            rows = f"<dt>repeat</dt><dd><code>{_text(record['command'])}</code></dd>{rows}"
+        typed = [(word, record[key]) for key, word in COMMANDS.items() if record.get(key)]
+        rows = "".join(f"<dt>{word}</dt><dd><code>{_text(line)}</code></dd>" for word, line in typed) + rows
         entries.append(f'<details id="{name}"><summary>{_text(head)}</summary><dl>{rows}</dl></details>')
     title = "Records: how each measured number came to be, and the command that repeats it"
     return "\n".join([f'<section id="records"><h2>{title}</h2>', *entries, "</section>"])

@@ -43,6 +43,7 @@ TABLES: dict[str, TableInfo] = {
         "depth": "one model and data set at 1 to 8 bits",
         "pruning": "share of posteriors kept against the bound",
         "quality": "sample and reconstruction quality",
+        "rejection": "samples that a classifier keeps: quality over the rejection rate",
         "schedules": "noise schedules: variance of the estimated bound",
         "speed": "images/s, achieved FLOP/s and share of the machine's peak",
         "speed_data": "images/s of the data path",

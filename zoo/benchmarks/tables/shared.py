@@ -103,10 +103,31 @@ def kind_of(record: Record) -> str:
     return "ode" if record.estimator.startswith("ode") else record.kind
 
 
+def repeat(line: Line) -> str:
+    """The command that measures a line anew, in today's words."""
+    if isinstance(line, Measurement):
+        subject = line.subject if "weights" in line.settings else ""
+        return " ".join(filter(None, ["zoo measure", line.question, subject]))
+    if not isinstance(line, Record):
+        return line.command
+    name = line.checkpoint.removesuffix(".safetensors")
+    words = ["zoo test", line.config if name in ("last", "") or name.endswith(".ckpt") else name]
+    words += [f"--passes {line.passes}"] * (line.passes > 1)
+    words += [f"--importance_samples {line.importance_samples}"] * (line.importance_samples > 1)
+    words += [f"--estimator {line.estimator}"] * bool(line.estimator)
+    return " ".join([*words, *[f"--seed_everything {line.seed}"] * bool(line.seed)])
+
+
 def provenance(line: Line) -> dict[str, Any]:
     """What is needed to repeat a line, in the order a reader wants it."""
     hardware = " ".join(str(line.hardware[name]) for name in ("processor", "accelerator") if line.hardware.get(name))
-    shared = {"date": line.date, "hardware": hardware, "command": line.command, "versions": _joined(line.versions)}
+    shared = {
+        "date": line.date,
+        "hardware": hardware,
+        "repeat": repeat(line),
+        "command": line.command,
+        "versions": _joined(line.versions),
+    }
     if isinstance(line, Record):
         return {
             "experiment": line.config,
