@@ -46,14 +46,14 @@ class Noisy(AncestralModel):
         logits = self.logits(z).unflatten(1, (-1, 2**self.bits))  # (B, C * V, H, W) -> (B, C, V, H, W)
         return Categorical(logits.movedim(2, -1))
 
-    def objective(self, x: Tensor, label: Tensor | None = None, step: int = 0) -> Objective:
+    def objective(self, x: Tensor, label: Tensor | None = None, step: int | Tensor = 0) -> Objective:
         self.calls += 1
         objective = super().objective(x, label, step)
-        factor = 1.0
-        if self.fail_from is not None and step >= self.fail_from:
-            factor = float("nan")
-        if step == self.blow_up_at:
-            factor = 1e6
+        step, factor = torch.as_tensor(step), torch.ones(())
+        if self.fail_from is not None:
+            factor = torch.where(step >= self.fail_from, torch.nan, factor)
+        if self.blow_up_at is not None:
+            factor = torch.where(step == self.blow_up_at, 1e6, factor)
         return Objective(objective.loss * factor, objective.terms, {"calls": self.calls.float()})
 
 

@@ -146,7 +146,8 @@ class LitLikelihood(TrainingRules):
         x, label = batch
         self.begin_update()
         self.seed_noise("train", self.trainer.fit_loop.epoch_loop.total_batch_idx)
-        objective = self._objective(x, label, self.trainer.global_step)
+        step = torch.full((), self.trainer.global_step, device=x.device)  # a number would be compiled in
+        objective = self._objective(x, label, step)
         if self.logs_this_step():
             self._log_objective(objective)
         return objective.loss

@@ -120,6 +120,8 @@ class LatentVAE(AncestralModel):
         self.scale: Tensor
         self.register_buffer("shift", torch.tensor(math.nan if shift is None else shift))
         self.register_buffer("scale", torch.tensor(math.nan if scale is None else scale))
+        self._calibrated = False
+        self.register_load_state_dict_post_hook(_forget_calibration)
         counts = [sum(layer.resolution == side for layer in hierarchy.layers) for side in hierarchy.sides]
         self._shares = (schedule or RateSchedule()).shares(counts)
         self._spectral = SpectralPenalty(hierarchy.layers)
@@ -158,6 +160,9 @@ class LatentVAE(AncestralModel):
     @torch.no_grad()
     def calibrate(self, x: Tensor) -> None:
         """Estimate the shift and scale that were not given from the latents of a batch."""
+        if self._calibrated:  # asking the device at every step would make it wait
+            return
+        self._calibrated = True
         if bool(self.shift.isnan() | self.scale.isnan()):
             h = self.first_stage.latent(self.values(x))
             self.shift.copy_(torch.where(self.shift.isnan(), h.mean(), self.shift))
@@ -364,6 +369,11 @@ class LatentVAE(AncestralModel):
             )
         if label is None or bool((label < 0).any()):
             raise UserError("guidance: needs a label for every image; give --label")
+
+
+def _forget_calibration(model: nn.Module, _: object) -> None:
+    """Loaded weights bring a shift and a scale of their own, or none."""
+    model._calibrated = False  # type: ignore[assignment]
 
 
 def _check_parts(first_stage: FirstStage, hierarchy: HierarchicalVAE, image_size: int) -> None:

@@ -15,6 +15,7 @@ from zoo.errors import UserError
 from zoo.likelihood.levels import half_bin, to_levels
 from zoo.likelihood.mixture import LogisticMixture
 from zoo.likelihood.model import PixelDistribution
+from zoo.likelihood.precision import full, outside_autocast
 from zoo.likelihood.visit import Choose
 from zoo.models.latent_vae.blocks import scaled_xavier_
 from zoo.models.pixelsnail import AutoregressivePixels, CausalPixels, SnailConfig
@@ -106,8 +107,8 @@ class PixelHead(PixelBody):
     def forward(self, reconstruction: Tensor, latent: Tensor, bits: int) -> LogisticMixture:
         """Distribution of the levels; see `PixelBody.forward`."""
         M, C = self.mixtures, self.image_channels
-        centre = reconstruction.clamp(-1.0, 1.0)
-        out = self.out(self.context(centre, latent))
+        centre = full(reconstruction).clamp(-1.0, 1.0)
+        out = outside_autocast(self.out, self.context(centre, latent))
         logits, shifts, scales, couplings = out.split([M, C * M, C * M, self.couplings * M], dim=1)
         # (B, C*M, H, W) -> (B, C, M, H, W). A shift counts half-bins of 8 bits at first: small steps at any depth.
         means = centre.unsqueeze(2) + 8 * half_bin(8) * shifts.unflatten(1, (C, M))
