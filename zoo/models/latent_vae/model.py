@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from typing import Literal
 
 import torch
@@ -121,7 +122,7 @@ class LatentVAE(AncestralModel):
         self.register_buffer("shift", torch.tensor(math.nan if shift is None else shift))
         self.register_buffer("scale", torch.tensor(math.nan if scale is None else scale))
         self._calibrated = False
-        self.register_load_state_dict_post_hook(_forget_calibration)
+        self.register_load_state_dict_post_hook(_forget_calibration)  # type: ignore[no-untyped-call]
         counts = [sum(layer.resolution == side for layer in hierarchy.layers) for side in hierarchy.sides]
         self._shares = (schedule or RateSchedule()).shares(counts)
         self._spectral = SpectralPenalty(hierarchy.layers)
@@ -270,9 +271,10 @@ class LatentVAE(AncestralModel):
         prior_label = label
         if label is not None and self.hierarchy.num_classes:
             prior_label = torch.where(torch.rand(len(x), device=x.device) < LABEL_DROPOUT, -1, label)
-        with torch.set_grad_enabled(torch.is_grad_enabled() and self.trained != "pixels"):
+        with nullcontext() if self.trained != "pixels" else torch.no_grad():
             y = self.latent_pass(policy, x, label=label, prior_label=prior_label)
-        loss, parts = torch.zeros((), device=x.device), dict[str, Tensor]()
+        loss = torch.zeros((), device=x.device)
+        parts: dict[str, Tensor] = {}
         if self.trained != "pixels":
             loss, parts = self._hierarchy_loss(policy)
         terms = self._code_terms(policy)
