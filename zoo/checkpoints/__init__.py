@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from zoo.checkpoints.convert import SOURCES
+    from zoo.checkpoints.hub import create_model, push_to
     from zoo.checkpoints.specification import build
     from zoo.checkpoints.store import (
         Contents,
@@ -23,15 +24,17 @@ __all__ = [
     "Contents",
     "Loaded",
     "build",
+    "create_model",
     "fit_weights",
     "load",
     "names",
+    "push_to",
     "read",
     "resolve",
     "save",
     "weights_digest",
 ]
-_ELSEWHERE = {"SOURCES": "convert", "build": "specification"}
+_ELSEWHERE = {"SOURCES": "convert", "build": "specification", "create_model": "hub", "push_to": "hub"}
 
 
 def __getattr__(name: str) -> Any:

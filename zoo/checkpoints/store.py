@@ -28,6 +28,8 @@ from zoo.torchfiles import NOTES, kind_of_file, safe_torch_load
 
 FORMAT = 1
 SHIPPED = Path(__file__).parent / "shipped"
+HUB = "model.safetensors"
+"""Name of the weights in a folder of the Hugging Face layout; `config.json` stands beside."""
 DIGEST = "weights_sha256"
 """Key of the metadata under which the digest of the weights stands."""
 
@@ -159,10 +161,12 @@ def resolve(source: str | Path) -> Path:
     """
     path = Path(source)
     if path.is_dir():
-        for candidate in ("last.safetensors", "last.ckpt", "checkpoints/last.ckpt"):
+        for candidate in ("last.safetensors", "last.ckpt", HUB, "checkpoints/last.ckpt"):
             if (path / candidate).is_file():
                 return path / candidate
-        raise UserError(f"{path}: no checkpoint in this folder (expected last.safetensors or last.ckpt)")
+        raise UserError(
+            f"{path}: no checkpoint in this folder (expected last.safetensors, last.ckpt or model.safetensors)"
+        )
     if path.is_file():
         return path
     for kept in (SHIPPED / f"{source}.safetensors", pulled_path(str(source))):
@@ -203,7 +207,9 @@ def _read_safetensors(path: Path) -> Contents:
         with safe_open(str(path), framework="pt") as file:
             metadata = file.metadata() or {}
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
-            header = json.loads(metadata.get("zoo", "{}"))
+            beside = path.with_name("config.json")
+            described = beside.read_text(encoding="utf-8") if path.name == HUB and beside.is_file() else "{}"
+            header = json.loads(metadata.get("zoo", described))
     except (SafetensorError, OSError, ValueError, RecursionError, TypeError, KeyError) as error:
         what = kind_of_file(path) or first_line(error)
         raise UserError(f"{path}: not a readable safetensors file ({what}); copy or download it again") from error

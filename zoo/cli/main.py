@@ -49,6 +49,7 @@ COMMANDS: dict[str, Command] = {
     "decompress": Command("zoo.cli.decompress:decompress", "get the images back, bit for bit"),
     "pull": Command("zoo.cli.pull:pull", "fetch a released checkpoint; without a name, list them"),
     "reproduce": Command("zoo.cli.pull:reproduce", "a published cell: weights, data, price, beside the paper"),
+    "push": Command("zoo.cli.push:push", "write a checkpoint as a folder with config and model card"),
     "import": Command("zoo.cli.import_checkpoint:import_checkpoint", "turn an official checkpoint into ours"),
     "version": Command("zoo.cli.about:version", "print the version"),
     "env": Command("zoo.cli.about:environment", "print versions, processor, accelerators and folders"),
