@@ -8,6 +8,7 @@ from zoo.data.datasets import DatasetSpec
 from zoo.data.sources import SourceFile, digest_of
 from zoo.errors import UserError
 from zoo.fetch import Report, fetch
+from zoo.files import writing
 
 
 def download(
@@ -29,7 +30,8 @@ def download(
     """
     if not spec.downloadable:
         raise UserError(f"{spec.title}: no open host to download from ({spec.where}); get it and pass --source PATH")
-    folder.mkdir(parents=True, exist_ok=True)
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     for file in spec.files:
 
         def check(part: Path, file: SourceFile = file) -> str | None:

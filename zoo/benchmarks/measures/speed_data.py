@@ -17,6 +17,7 @@ from zoo.errors import UserError
 NOISE_SEED = 0
 BATCH = 64
 SIZES = {32: 20_000, 256: 512, 1024: 64}  # side -> images: 60 to 200 MB, more than processor caches hold
+PNG_SIDE = 256  # from here on images are stored as PNG too
 Read = Callable[[np.ndarray], object]
 
 
@@ -61,9 +62,12 @@ def time_reading(side: int, count: int, folder: Path, repeats: int, workers: int
     """Time every way of reading `count` images of `side` pixels; ways take turns, the fastest pass of each counts."""
     bare, prepared = folder / "bare.npy", folder / "prepared.h5"
     _generate(side, count, bare, prepared)
+    pngs = folder / "pngs.h5"
+    if side >= PNG_SIDE:
+        _pack(pngs, side, count, "png")
     order = np.random.default_rng(NOISE_SEED).permutation(count)
     batches = [order[start : start + BATCH] for start in range(0, count, BATCH)]
-    ways = _ways(bare, prepared, batches, workers)
+    ways = _ways(bare, prepared, pngs, batches, workers)
     clock, cpu = dict.fromkeys(ways, float("inf")), dict.fromkeys(ways, float("inf"))
     for _ in range(repeats):
         for name, run in ways.items():
@@ -78,7 +82,9 @@ def time_reading(side: int, count: int, folder: Path, repeats: int, workers: int
     ]
 
 
-def _ways(bare: Path, prepared: Path, batches: list[np.ndarray], workers: int) -> dict[str, Callable[[], int]]:
+def _ways(
+    bare: Path, prepared: Path, pngs: Path, batches: list[np.ndarray], workers: int
+) -> dict[str, Callable[[], int]]:
     """What is timed: each function reads everything once and returns the number of images."""
     from zoo.data.datamodule import ImageDataModule
     from zoo.data.packed import PackedSplit
@@ -90,8 +96,8 @@ def _ways(bare: Path, prepared: Path, batches: list[np.ndarray], workers: int) -
     def reading(read: Read) -> Callable[[], int]:
         return lambda: sum(len(batch) for batch in batches if read(batch) is not None)
 
-    def loading(number_of_workers: int) -> Callable[[], int]:
-        data = ImageDataModule(str(prepared), batch_size=BATCH, num_workers=number_of_workers)
+    def loading(number_of_workers: int, file: Path = prepared, **augmentations: bool) -> Callable[[], int]:
+        data = ImageDataModule(str(file), batch_size=BATCH, num_workers=number_of_workers, **augmentations)
         loader = data.train_dataloader()
         epochs = iter(range(10_000))
 
@@ -107,23 +113,37 @@ def _ways(bare: Path, prepared: Path, batches: list[np.ndarray], workers: int) -
         "PackedSplit, one by one": reading(lambda batch: [split.images([index]) for index in batch]),
         "h5py, one by one": reading(lambda batch: [chunked[index] for index in batch]),
         "loader, no workers": loading(0),
+        "loader with flips, no workers": loading(0, flip=True),
+        "loader with flips, turns and channel orders, no workers": loading(
+            0, flip=True, rotate=True, swap_channels=True
+        ),
     }
     if workers > 0:
         ways[f"loader, {workers} workers"] = loading(workers)
+    if pngs.is_file():
+        ways["loader of stored PNG, no workers"] = loading(0, pngs)
+        if workers > 0:
+            ways[f"loader of stored PNG, {workers} workers"] = loading(workers, pngs)
     return ways
 
 
 def _generate(side: int, count: int, bare: Path, prepared: Path) -> None:
     """The same random images as a bare array and as a prepared file."""
+    array = np.lib.format.open_memmap(bare, "w+", np.uint8, (count, side, side, 3))
+    for row, image in enumerate(noise(side, count)):
+        array[row] = image
+    array.flush()
+    _pack(prepared, side, count, "raw")
+
+
+def _pack(path: Path, side: int, count: int, encoding: str) -> None:
+    """The random images as a prepared file."""
     from zoo.data.writer import PackedWriter
 
-    array = np.lib.format.open_memmap(bare, "w+", np.uint8, (count, side, side, 3))
-    with PackedWriter(prepared, {"train": count}, (side, side, 3)) as writer:
-        for row, image in enumerate(noise(side, count)):
-            array[row] = image
+    with PackedWriter(path, {"train": count}, (side, side, 3), encoding) as writer:
+        for image in noise(side, count):
             writer.add("train", image)
         writer.finish({"name": "generated", "variant": "generated"})
-    array.flush()
 
 
 def noise(side: int, count: int) -> Iterator[np.ndarray]:

@@ -20,7 +20,7 @@ def open_source(reader: str | Callable[[Path, ReadOptions], Source], path: Path,
         path: archive or folder.
         options: size, filter and the like.
     """
-    if isinstance(reader, str):
-        reader = importlib.import_module(f"{__name__}.{reader}").open_source
+    read: Callable[[Path, ReadOptions], Source]
+    read = importlib.import_module(f"{__name__}.{reader}").open_source if isinstance(reader, str) else reader
     with reading(path):
-        return reader(path, options)
+        return read(path, options)
