@@ -123,17 +123,3 @@ def test_two_neighbouring_levels_cost_nothing_under_sharp_overlapping_bins():
         assert -probs.log2().mean().item() == pytest.approx(expected, abs=2e-3)
         probs = one_pixel(border, floor, 5, "normalised", floor)[12:14]
         assert -probs.log2().mean().item() == pytest.approx(1.0, abs=1e-6)
-
-
-def test_layers_differ_in_nothing_but_their_number():
-    from zoo.benchmarks.measures import layers as question
-    from zoo.benchmarks.tables import layers
-
-    lines = list(question.measure(layers=[4, 7], **SHORT))
-    assert [line.values["stochastic_layers"] for line in lines] == [4, 7]
-    assert lines[0].values["parameters"] < lines[1].values["parameters"]
-    measured, published = as_dict(layers.build(lines, references.load()))["sections"]
-    assert len(measured["rows"]) == 2
-    assert len(published["rows"]) > 25
-    with pytest.raises(UserError, match="4, 7, 11, 17"):
-        list(question.measure(layers=[5], **SHORT))

@@ -107,30 +107,3 @@ def test_wrong_share_or_classifier_is_one_line() -> None:
         load_classifier("nowhere.Network")
     with pytest.raises(UserError, match=r"torch\.nn\.Module"):
         load_classifier("collections.OrderedDict")
-
-
-@pytest.mark.skipif(not MNIST.is_dir(), reason="no ../shared/data/mnist")
-def test_a_curve_has_a_line_for_each_rate_and_the_table_draws_it():
-    from zoo.benchmarks.measures.metrics import load_extractor
-    from zoo.benchmarks.measures.quality import Images
-    from zoo.benchmarks.measures.rejection_curve import curve
-    from zoo.benchmarks.records import references
-    from zoo.benchmarks.tables import rejection
-
-    images, labels = digits()
-    real = Images(images[:200], labels[:200])
-    scorers = (load_classifier("digits"), load_extractor("digits"))
-    model = GaussianDigits(images[1000:3000], labels[1000:3000])
-    lines = list(curve(model, "gaussian", real, scorers, [0.0, 0.75], 4, 40, {"dataset": "mnist", "seed": 0}))
-    assert [line.settings["rejected"] for line in lines] == [0.0, 0.75]
-    name = "mean probability of the class"
-    assert lines[1].values[name] > lines[0].values[name]
-    table = rejection.build(lines, references.load())
-    measured, published = table.sections
-    assert [row[0].value for row in measured.rows] == [0.0, 0.75]
-    assert {plot.curves[0].label for plot in measured.plots} == set(lines[0].values)
-    assert published.rows
-    with pytest.raises(UserError, match="labels"):
-        list(curve(model, "g", Images(images[:4], torch.full((4,), -1)), scorers, [0.0], 1, 4, {}))
-    with pytest.raises(UserError, match="--rates 1"):
-        list(curve(model, "g", real, scorers, [1.0], 1, 4, {}))

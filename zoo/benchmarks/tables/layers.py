@@ -107,7 +107,7 @@ def _plots(numbers: Sequence[Reference], lines: Sequence[Measurement]) -> list[P
     for line in lines:
         images = f"{line.settings.get('dataset')}, {line.settings.get('bits')} bits, measured"
         point = (line.values["stochastic_layers"], line.values["bits_per_dim"])
-        found.setdefault(images, {}).setdefault(line.subject, []).append(point)
+        found.setdefault(images, {}).setdefault(line.subject.partition(",")[0], []).append(point)
     return [
         Plot(
             [Curve(name, sorted(points), line=len(dict(points)) == len(points) > 2) for name, points in curves.items()],

@@ -12,7 +12,6 @@ from zoo.benchmarks.tables.shared import MARKS, joined, line_cell
 from zoo.pictures import Curve, Plot
 
 SIZE = (640, 400)
-QUESTION = "rejection"
 
 
 def build(records: Sequence[Line], references: References) -> Table:
@@ -23,9 +22,8 @@ def build(records: Sequence[Line], references: References) -> Table:
         references: published numbers.
     """
     groups: dict[tuple[object, ...], list[Measurement]] = {}
-    for line in about(records, QUESTION):
-        s = line.settings
-        key = (line.subject, *(s.get(name) for name in ("dataset", "resolution", "extractor", "real", "samples")))
+    for line in about(records, "rejection"):
+        key = (line.subject, *(line.settings.get(name) for name in ("extractor", "classifier", "samples")))
         groups.setdefault(key, []).append(line)
     published = razavi2019.sections(references, joined(records, references), "Section")
     return Table(
@@ -43,8 +41,8 @@ def build(records: Sequence[Line], references: References) -> Table:
 
 def _section(key: tuple[object, ...], lines: Sequence[Measurement]) -> Section:
     """One model: a row for every rate, and a picture for every score."""
-    subject, dataset, side, extractor, real, samples = key
-    newest = {float(line.settings["rejected"] or 0.0): line for line in lines}
+    subject, extractor, classifier, samples = key
+    newest = {1.0 - float(line.settings["keep"] or 0.0): line for line in lines}
     names = list(dict.fromkeys(name for line in newest.values() for name in line.values))
     rows = [[number(rate, 2), *(line_cell(line, name, 3) for name in names)] for rate, line in sorted(newest.items())]
     plots = [
@@ -57,7 +55,7 @@ def _section(key: tuple[object, ...], lines: Sequence[Measurement]) -> Section:
         )
         for name in names
     ]
-    title = f"Measured: {subject}, {dataset} {side}x{side}, network {extractor}"
-    note = f"{real} real images; {samples} samples drawn."
+    title = f"Measured: {subject}, network {extractor}"
+    note = f"{samples} samples kept, judged by {classifier}."
     columns = [Column("rejected"), *(Column(name) for name in names)]
     return Section(title, columns, rows, note, plots=plots)
