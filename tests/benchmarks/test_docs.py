@@ -27,6 +27,9 @@ def test_the_model_of_the_guide_prices_trains_samples_and_codes():
     assert list(terms.rates) == ["z"]
     assert model.sample(2, temperature=0.9).shape == (2, 3, 8, 8)
     assert torch.isfinite(model.objective(x).loss)
+    passed = re.search(r"checked\.passed +# (\[.*\])", (ROOT / "docs" / "adding-a-model.md").read_text())[1]
+    assert names["checked"].passed == eval(passed)
+    assert list(names["checked"].skipped) == ["normalised"]
 
     from zoo.codec import Options, measure
 
@@ -42,6 +45,18 @@ def zoo(folder, *arguments):
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+@pytest.mark.slow
+def test_the_model_of_the_guide_is_trained_priced_and_coded_as_printed(tmp_path):
+    page = ROOT / "docs" / "adding-a-model.md"
+    (tmp_path / "small_vae.py").write_text(blocks(page, "python")[0])
+    (tmp_path / "small_vae.yaml").write_text(blocks(page, "yaml")[0])
+    lines = re.findall(r"^zoo .*$", page.read_text(), re.MULTILINE)
+    assert [line.split()[1] for line in lines] == ["fit", "test", "sample", "compress", "decompress"]
+    for line in lines:
+        zoo(tmp_path, *line.split()[1:])
+    assert (tmp_path / "back" / "samples.png").is_file()
 
 
 def test_the_table_of_the_guide_prints_what_the_guide_shows(tmp_path):
