@@ -297,10 +297,11 @@ class MixtureLaw:
         edges = inner + half_bin(self.bits)  # (V - 1,)
         # (b, M, h, W) -> (pixels, M): components last, so that the weights contract them in one matrix product
         last = [part.double().permute(0, 2, 3, 1).flatten(0, 2) for part in (self.means, self.log_scales, self.weights)]
+        weights = last[2] / last[2].sum(1, keepdim=True)  # to one in float64: the tails are that small
         inverse = torch.exp(-last[1])
         centres = last[0] * inverse
         below = torch.addcmul(-centres.unsqueeze(-1), inverse.unsqueeze(-1), edges).sigmoid_()  # (pixels, M, V - 1)
-        cumulative = torch.bmm(last[2].unsqueeze(1), below).squeeze(1)  # (pixels, V - 1)
+        cumulative = torch.bmm(weights.unsqueeze(1), below).squeeze(1)  # (pixels, V - 1)
         mass = torch.diff(F.pad(F.pad(cumulative, (1, 0), value=0.0), (0, 1), value=1.0)).clamp_min(0.0)
         return mass.reshape(self.means.shape[0], *self.means.shape[2:], -1)  # (b, h, W, V)
 
