@@ -273,7 +273,10 @@ class CausalAttention(nn.Module):
         parts = [before, x, background] if symbols is None else [before, x, background, symbols]
 
         def split(t: Tensor) -> Tensor:
-            return t.reshape(batch, self.heads, -1, height * width).transpose(-1, -2)  # (B, N, P, D)
+            t = t.reshape(batch, self.heads, -1, height * width).transpose(-1, -2)  # (B, N, P, D)
+            # With rows in order the fused kernels apply, which hold no matrix of P x P. Pricing keeps the order of
+            # summation that all records were made with.
+            return t.contiguous() if self.training else t
 
         key, value = self.keys_and_values(parts)
         dropout = self.dropout if self.training else 0.0

@@ -106,9 +106,10 @@ class ResnetBlock(nn.Module):
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
         """(B, in_channels, H, W) and (B, 4N) -> (B, N, H, W)."""
-        h = self.conv1(F.silu(self.norm1(x)))
-        h = h + self.condition(condition)[:, :, None, None]  # (B, N) -> (B, N, 1, 1)
-        h = self.conv2(self.dropout(F.silu(self.norm2(h))))
+        in_place = not torch.is_grad_enabled()  # nothing is needed again for a gradient
+        h = self.conv1(F.silu(self.norm1(x), in_place))
+        h += self.condition(condition)[:, :, None, None]  # (B, N) -> (B, N, 1, 1)
+        h = self.conv2(self.dropout(F.silu(self.norm2(h), in_place)))
         result: Tensor = self.shortcut(x) + h
         return result
 
