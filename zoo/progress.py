@@ -90,11 +90,11 @@ class _Log:
         if now - self.spoken < EVERY or sys.stderr is None:
             return
         self.spoken = now
-        left = f", {_duration((now - self.started) * (total - done) / done)} left" if 0 < done <= total else ""
+        left = f", {duration((now - self.started) * (total - done) / done)} left" if 0 < done <= total else ""
         print(f"{what}: {done:,}{f' of {total:,}' if total else ''}{left}", file=sys.stderr, flush=True)
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
     """A duration as people say it."""
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)

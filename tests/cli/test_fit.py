@@ -166,3 +166,35 @@ def test_validate_prints_the_terms(capsys):
 def test_data_of_another_shape_is_refused(capsys):
     assert main(["test", "--ckpt_path", "runs/small", "--data.crop", "32"]) == 2
     assert "the checkpoint prices (3, 16, 16)" in capsys.readouterr().err
+
+
+def test_tensorboard_has_configuration_hyperparameters_and_test(tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    run = tmp_path / "run"
+    assert main(["fit", "--config", "small.yaml", "--run_dir", str(run)]) == 0
+    assert main(["test", str(run), "--data.limit", "2", "--records", str(tmp_path)]) == 0
+    events = EventAccumulator(str(run))
+    events.Reload()
+    tags = events.Tags()
+    assert "configuration/text_summary" in tags["tensors"]
+    assert {"val/bits_per_dim", "final/bits_per_dim", "test/bits_per_dim"} <= set(tags["scalars"])
+    (record,) = read(tmp_path)
+    (point,) = events.Scalars("test/bits_per_dim")
+    assert point.step == CONFIG["trainer"]["max_steps"]
+    assert point.value == pytest.approx(record.bits_per_dim)
+    shown = plugins(events)
+    assert "hparams" in shown
+
+
+def plugins(events):
+    return events.summary_metadata and {data.plugin_data.plugin_name for data in events.summary_metadata.values()}
+
+
+def test_other_loggers_work_beside_and_lines_say_how_much_is_left(tmp_path, capsys):
+    logger = {"class_path": "CSVLogger", "init_args": {"save_dir": str(tmp_path / "csv"), "name": ""}}
+    config = write(tmp_path / "c.yaml", trainer__logger=logger)
+    assert main(["fit", "--config", str(config), "--run_dir", str(tmp_path / "run")]) == 0
+    assert list((tmp_path / "csv").rglob("metrics.csv"))
+    assert list((tmp_path / "run").glob("events*"))
+    assert "step 2 of 4, " in capsys.readouterr().out

@@ -57,6 +57,7 @@ def price(
     from zoo.benchmarks.measures.identity import describe_split
     from zoo.cli.measure import summary
     from zoo.cli.pricing import Pricing, open_subject
+    from zoo.recipes.notes import note_test
 
     store_of_records.try_place(records)
     subject = open_subject("test", checkpoint or ckpt_path, options, config)
@@ -78,6 +79,7 @@ def price(
         print(summary(record), flush=True)
         store_of_records.append(target, record)
         print(f"record appended to {target}")
+        note_test(subject.folder, {"bits_per_dim": record.bits_per_dim, "rate": record.rate}, subject.step)
 
 
 def predict(

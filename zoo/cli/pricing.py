@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
@@ -63,10 +64,12 @@ class Pricing(pl.LightningModule):
 
 @dataclass(frozen=True)
 class Subject:
-    """A checkpoint with its weights in the command's network, and the data to price."""
+    """A checkpoint with its weights in the command's network, the data to price, its folder and its steps."""
 
     cli: ZooCLI
     described: dict[str, Any]
+    folder: Path
+    step: int
 
 
 def open_subject(command: str, source: str | None, options: Sequence[str], config: Sequence[str]) -> Subject:
@@ -86,7 +89,8 @@ def open_subject(command: str, source: str | None, options: Sequence[str], confi
     cli.datamodule.tile_for(cli.model.network.image_shape)
     priced = {"class_path": cli.config.model.network.class_path}
     priced["init_args"] = _plain(cli.config.model.network.get("init_args", {}))
-    return Subject(cli, identity.described(path, contents.meta, contents.spec, priced))
+    step = contents.meta.get("steps", contents.meta.get("global_step", 0))
+    return Subject(cli, identity.described(path, contents.meta, contents.spec, priced), path.parent, int(step))
 
 
 def _plain(value: Any) -> Any:

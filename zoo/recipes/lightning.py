@@ -21,6 +21,7 @@ from zoo.errors import UserError
 from zoo.recipes.configuration import Config, as_words
 from zoo.recipes.continuing import Continuation
 from zoo.recipes.explain import explain, option_names
+from zoo.recipes.notes import RunNotes
 from zoo.recipes.saving import RunCheckpoint
 from zoo.training.checkpointing import AtomicCheckpointIO
 from zoo.training.module import LitLikelihood
@@ -155,7 +156,8 @@ class ZooCLI(LightningCLI):
         if keeps and self.run_dir is not None and config.get("enable_checkpointing") is not False:
             every, keep = (self._get(self.config_init, key) for key in ("checkpoint_every", "keep_every"))
             self.saving = RunCheckpoint(self.run_dir, every, keep)
-            callbacks += [Continuation(), self.saving]
+            configuration = self.parser.dump(self.config, skip_none=False)
+            callbacks += [Continuation(), RunNotes(configuration), self.saving]
         elif not config.get("callbacks"):
             kwargs["enable_checkpointing"] = False
         kwargs["enable_model_summary"] = bool(config.get("enable_model_summary"))

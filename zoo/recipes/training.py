@@ -94,6 +94,8 @@ def _fit(cli: Any, resume: str | None, run_dir: Path) -> None:
             saved = (run_dir / LAST).is_file()
             print(f"stopped by {stop} at step {cli.trainer.global_step}", end="; " if saved else "\n")
             print(f"{run_dir / LAST} is saved, continue with: {again}" if saved else "", flush=True)
+        if not is_first_process():  # or Lightning would kill the first process for the failure of this one
+            raise SystemExit(0) from stop
         raise
     except (MisconfigurationException, RuntimeError) as error:
         text = " ".join(str(error).split())

@@ -1,5 +1,6 @@
 """What a running training shows: throughput, and a progress bar or plain lines."""
 
+import math
 import sys
 import time
 from typing import Any
@@ -7,6 +8,8 @@ from typing import Any
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import RichProgressBar
 from typing_extensions import override
+
+from zoo.progress import duration
 
 
 def log_interval(trainer: pl.Trainer) -> int:
@@ -79,11 +82,28 @@ class LineProgress(pl.Callback):
     def __init__(self, seconds: float = 10.0) -> None:
         self.seconds = seconds
         self._last = 0.0
+        self._began: tuple[float, int] | None = None  # when, and at which step
 
     def _print(self, trainer: pl.Trainer) -> None:
         parts = "  ".join(f"{label} {value}" for label, value in _shown(trainer.progress_bar_metrics).items())
         if trainer.is_global_zero and parts:
-            print(f"step {trainer.global_step}  epoch {trainer.current_epoch}  {parts}", flush=True)
+            where = f"step {trainer.global_step}{self._of(trainer)}  epoch {trainer.current_epoch}"
+            print(f"{where}  {parts}", flush=True)
+
+    def _of(self, trainer: pl.Trainer) -> str:
+        """Steps in total and time left, as far as they are known."""
+        total = trainer.estimated_stepping_batches
+        if self._began is None or not math.isfinite(total):
+            return ""
+        started, first = self._began
+        done, left = trainer.global_step - first, total - trainer.global_step
+        remaining = f", {duration((time.monotonic() - started) * left / done)} left" if done > 0 and left > 0 else ""
+        return f" of {int(total)}{remaining}"
+
+    @override
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Start the clock."""
+        self._began = time.monotonic(), trainer.global_step
 
     @override
     def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
