@@ -8,7 +8,6 @@ probability one.
 from __future__ import annotations
 
 import copy
-import inspect
 import itertools
 import math
 from collections.abc import Callable, Iterator
@@ -87,7 +86,7 @@ def check_model(model: LikelihoodModel, images: int = 4, seed: int = 0, toleranc
         raise CheckFailed(f"{type(model).__name__}: is no zoo.likelihood.LikelihoodModel; derive from it")
     checked, check = Checked(), _Check(copy.deepcopy(model).eval(), images, seed, tolerance)
     with _repeatable(seed):
-        for name in ("declarations", "terms", "objective", "samples", "batches", "modes", "replay", "tables"):
+        for name in ("declarations", "terms", "objective", "samples", "modes", "batches", "replay", "tables"):
             _run(checked, name, getattr(check, name))
         _run(checked, "normalised", check.normalised)
         _run(checked, "coded", check.coded)
@@ -145,8 +144,6 @@ class _Check:
     def declarations(self) -> None:
         """What it declares has a meaning."""
         model = self.model
-        takes = inspect.signature(model.terms).parameters
-        self.expect("noise" in takes, "terms takes no `noise`; give it the arguments of LikelihoodModel.terms")
         self.expect(model.bits in range(1, 9), f"bits={model.bits}: expected 1 to 8")
         self.expect(len(model.image_shape) == 3, f"image_shape={model.image_shape}: expected (C, H, W)")
         self.expect(model.kind in ("exact", "bound"), f"kind={model.kind!r}: expected 'exact' or 'bound'")

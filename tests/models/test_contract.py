@@ -6,6 +6,7 @@ from torch import nn
 
 from tests.models.tiny import SPECS, tiny
 from zoo.likelihood import Categorical, LikelihoodModel, LikelihoodTerms, Objective, from_levels, to_levels
+from zoo.likelihood.noise import GLOBAL_NOISE
 from zoo.models import MODULES
 from zoo.testing import CheckFailed, check_model
 
@@ -103,19 +104,45 @@ class Deep(Table):
         return super().sample(n) + 1
 
 
-class Old(Table):
+class Quiet(Table):
     def terms(self, x, label=None):
         return super().terms(x)
+
+
+def test_a_model_that_draws_nothing_may_leave_noise_out():
+    assert "normalised" in check_model(Quiet()).passed
+
+
+class Dequantised(Table):
+    """A continuous density over values that stand for levels: a bound, if it draws from the noise it is given."""
+
+    kind = "bound"
+
+    def terms(self, x, label=None, noise=None):
+        value = to_levels(x, self.bits).float()
+        value = value + (GLOBAL_NOISE if noise is None else noise).uniform("dequantise", value)
+        law = torch.distributions.Normal(2.0, 1.0)
+        return LikelihoodTerms(-law.log_prob(value).flatten(1).sum(1), {}, 3)
+
+    def objective(self, x, label=None, step=0):
+        return Objective(self.terms(x).nelbo.mean() + self.logits.sum())
+
+
+def test_a_dequantised_density_is_a_bound_and_no_exact_likelihood():
+    assert "normalised" in check_model(Dequantised()).passed
+    claimed = Dequantised()
+    claimed.kind = "exact"
+    with pytest.raises(CheckFailed, match="it is no distribution"):
+        check_model(claimed)
 
 
 @pytest.mark.parametrize(
     ("model", "message"),
     [
         (Company, "nats alone and"),
-        (Fickle, "order of its batch|alone and"),
+        (Fickle, "draw from `noise` only"),
         (Learning, "pricing changes logits"),
         (Deep, "deeper than its 2 bits"),
-        (Old, "takes no `noise`"),
     ],
 )
 def test_broken_promises_are_named(model, message):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
-from typing import Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -36,6 +38,18 @@ class PixelDistribution(Protocol):
     def visit(self, choose: Choose) -> Tensor:
         """Visit every level with its table; see `zoo.likelihood.visit`."""
         ...
+
+
+def _without_noise(own: Callable[..., LikelihoodTerms]) -> Callable[..., LikelihoodTerms]:
+    """A `terms` that takes no noise, as one that takes and ignores it."""
+
+    @functools.wraps(own)
+    def terms(
+        self: LikelihoodModel, x: Tensor, label: Tensor | None = None, noise: Noise | None = None
+    ) -> LikelihoodTerms:
+        return own(self, x, label)
+
+    return terms
 
 
 class LikelihoodModel(nn.Module, ABC):
@@ -70,6 +84,13 @@ class LikelihoodModel(nn.Module, ABC):
     compiled: tuple[str, ...] = ()
     progress: Progress | None = None
 
+    def __init_subclass__(cls, **named: Any) -> None:
+        """Let models that draw nothing leave `noise` out of their `terms`."""
+        super().__init_subclass__(**named)
+        own = cls.__dict__.get("terms")
+        if own is not None and "noise" not in inspect.signature(own).parameters:
+            cls.terms = _without_noise(own)  # type: ignore[method-assign]
+
     @abstractmethod
     def terms(self, x: Tensor, label: Tensor | None = None, noise: Noise | None = None) -> LikelihoodTerms:
         """Price a batch.
@@ -77,7 +98,8 @@ class LikelihoodModel(nn.Module, ABC):
         Args:
             x: (B, C, H, W) uint8, 8-bit source pixels at any `bits`.
             label: (B,) int64 class labels, -1 where there is none.
-            noise: where random numbers come from; None is torch's global generator.
+            noise: where random numbers come from; None is torch's global generator. A model that draws nothing may
+                leave the argument out.
 
         Returns:
             The terms of each image, in nats.
