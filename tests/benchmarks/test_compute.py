@@ -100,9 +100,3 @@ def test_a_description_is_taken_from_an_earlier_stage():
     config = {"stages": [{"name": "one", "model": {"network": first}}, {"name": "two", "model": {"network": second}}]}
     found = dict(counting.networks_of(config))
     assert found["two"]["init_args"] == {"inner": first, "head": {"width": 3}}
-
-
-def test_recomputation_is_switched_off_at_any_depth():
-    spec = {"class_path": "A", "init_args": {"recompute": True, "parts": [{"checkpointing": True, "width": 3}]}}
-    expected = {"class_path": "A", "init_args": {"recompute": False, "parts": [{"checkpointing": False, "width": 3}]}}
-    assert counting.without_recomputation(spec) == expected

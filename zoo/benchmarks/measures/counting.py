@@ -19,7 +19,6 @@ from zoo.checkpoints.specification import Spec, build
 from zoo.errors import UserError
 from zoo.likelihood import LikelihoodModel
 
-RECOMPUTING = ("checkpoint_activations", "checkpointing", "recompute")
 """Arguments that trade memory for a second forward pass; switched off, so that every row counts the same thing."""
 
 
@@ -100,7 +99,7 @@ def count_network(spec: Spec, config: str = "", stage: str = "") -> Count:
     found = Count(config, stage, str(spec.get("class_path", "?")).rpartition(".")[2])
     try:
         with torch.device("meta"):
-            network = build(without_recomputation(spec)).train()
+            network = build(spec).train()
     except (UserError, ValueError, RuntimeError, NotImplementedError) as error:
         return replace(found, problem=f"not built: {_reason(error)}")
     found = replace(found, parameters=sum(p.numel() for p in network.parameters()))
@@ -112,16 +111,6 @@ def count_network(spec: Spec, config: str = "", stage: str = "") -> Count:
     except (RuntimeError, ValueError, NotImplementedError, TypeError) as error:
         return replace(found, problem=f"needs values, which the meta device has not: {_reason(error)}")
     return replace(found, forward=forward, backward=backward, saved=saved)
-
-
-def without_recomputation(node: Any) -> Any:
-    """The spec, at any depth, with activation checkpointing off."""
-    if isinstance(node, Mapping):
-        return {
-            key: False if key in RECOMPUTING and value is True else without_recomputation(value)
-            for key, value in node.items()
-        }
-    return [without_recomputation(value) for value in node] if isinstance(node, list) else node
 
 
 def _one_image(network: LikelihoodModel) -> tuple[int, int, int]:
