@@ -205,7 +205,8 @@ def unpack(data: bytes, name: str, limits: Limits = Limits()) -> tuple[Header, W
     payload = memoryview(data)[start + length : -4]
     if length > len(data) - start - 4 or len(payload) % 4 or flags & ~(_DEFLATED | PORTABLE):
         raise UserError(f"{name}: the .zoo header is damaged: its length or flags are impossible")
-    header = _header(data[start : start + length], bool(flags & _DEFLATED), name)
+    room = _DIMS_PER_BIT * 8 * len(payload) + _DIMS_FREE
+    header = _header(data[start : start + length], bool(flags & _DEFLATED), name, room)
     words = np.frombuffer(payload, dtype="<u4").astype(np.uint32)
     _check_claims(header, words, name, limits)
     return header, words
@@ -227,7 +228,7 @@ def _check_claims(header: Header, words: Words, name: str, limits: Limits) -> No
         raise UserError(f"{name}: decoding needs about {needed >> 20} MiB; allow it with --max-memory")
 
 
-def _header(head: bytes, deflated: bool, name: str) -> Header:
+def _header(head: bytes, deflated: bool, name: str, room: int) -> Header:
     most = min(_HEADER_RATIO * len(head) + _HEADER_FREE, _HEADER_MOST)
     try:
         if deflated:
@@ -235,15 +236,15 @@ def _header(head: bytes, deflated: bool, name: str) -> Header:
             head = inflater.decompress(head, most)
             if inflater.unconsumed_tail or not inflater.eof:
                 raise UserError("the .zoo header is damaged: it unfolds to more than it may")
-        return _typed(msgpack.unpackb(head, use_list=True, strict_map_key=True))
+        return _typed(msgpack.unpackb(head, use_list=True, strict_map_key=True), room)
     except UserError as error:
         raise UserError(f"{name}: {error}") from error
     except (zlib.error, ValueError, TypeError, KeyError, IndexError, msgpack.UnpackException, RecursionError) as error:
         raise UserError(f"{name}: the .zoo header is damaged and cannot be read") from error
 
 
-def _typed(values: Any) -> Header:
-    """Check the type of every field before anything is done with it."""
+def _typed(values: Any, room: int) -> Header:
+    """Check the type of every field before anything is done with it; a header has room for so many dimensions."""
     kinds = (bytes, list, int, bool, list, int, int, int, bytes, bytes, bytes, str, list, list)
     if not isinstance(values, list) or len(values) != len(kinds):
         raise ValueError("wrong number of fields")
@@ -252,6 +253,9 @@ def _typed(values: Any) -> Header:
     shape, batches, entries, blobs = values[1], values[4], values[12], values[13]
     if len(shape) != 3 or any(type(side) is not int for side in shape + batches):
         raise ValueError("wrong shape or batches")
+    most = room // max(1, int(np.prod(shape, dtype=object)))  # tiles
+    if len(entries) > most or len(batches) > 2 * most or len(blobs) > 7 * most:
+        raise UserError("the .zoo header claims far more pixels than its payload can hold")
     if any(type(blob) is not bytes for blob in blobs):
         raise ValueError("wrong blobs")
     values[1], values[12] = tuple(shape), [_entry(entry, blobs) for entry in entries]

@@ -23,8 +23,8 @@ from zoo.likelihood import AncestralModel, from_levels, to_levels
 
 Progress = Callable[[int, int], None]
 _WHITENING_COUNTER = 1 << 61
-_SAMPLE = 16  # tiles that the plan is chosen on
-_MARGIN = 1.25  # a tile may borrow so much more than the first did
+_SAMPLE = 8  # tiles that the plan is chosen on
+_LONG = 128  # tiles from which a chain starts with two, to reach full batches sooner
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,7 @@ class _Encoder:
     def run(self, identity: bytes, progress: Progress | None) -> tuple[bytes, Report]:
         """Choose a plan, push every batch, and put the file together."""
         total = len(self.sizes)
-        first = 1 if self.options.horizon is None else min(self.options.batch_size, total)
+        first = (2 if total >= _LONG else 1) if self.options.horizon is None else min(self.options.batch_size, total)
         plan = self._plan(first)
         tiles, stack, per_tile, done, x = self._tiles(), fresh_stack(plan.seed), 0, 0, None
         sizes = iter(even_batches(total, self.options.batch_size))
@@ -153,7 +153,7 @@ class _Encoder:
             real = self.sizes[done : done + count]
             self.bound += encode_batch(self.model, x, real, plan, len(self.batches), stack).bound
             if done == 0 and plan.chained:
-                per_tile = int(np.ceil(_MARGIN * max(1, stack.supplied + 1 - stack.lowest) / count))
+                per_tile = -(-max(1, stack.supplied + 1 - stack.lowest) // count)
             self.batches.append(count)
             stack.settle()
             done += count

@@ -32,6 +32,7 @@ QUESTIONS: dict[str, Question] = {
     "quality": Question("zoo.benchmarks.measures.quality", "samples and reconstructions against real images"),
     "schedules": Question("zoo.benchmarks.measures.schedules", "variance of a diffusion model's estimated bound"),
     "speed": Question("zoo.benchmarks.measures.speed", "images/s of evaluation and training, share of the peak"),
+    "speed_codec": Question("zoo.benchmarks.measures.speed_codec", "megapixels/s of encoding and decoding"),
     "speed_data": Question("zoo.benchmarks.measures.speed_data", "images/s of the data path"),
     "speed_sampling": Question("zoo.benchmarks.measures.sampling", "seconds per 1000 images drawn"),
     "speed_walk": Question("zoo.benchmarks.measures.walking", "PixelSNAIL's cached walk against recomputing"),

@@ -50,6 +50,7 @@ TABLES: dict[str, TableInfo] = {
         "rejection": "samples that a classifier keeps: quality over the rejection rate",
         "schedules": "noise schedules: variance of the estimated bound",
         "speed": "images/s, achieved FLOP/s and share of the machine's peak",
+        "speed_codec": "megapixels/s of coding, by model, beside classical codecs",
         "speed_data": "images/s of the data path",
         "speed_sampling": "seconds per 1000 images drawn, by model",
         "stability": "skipped updates with and without gradient smoothing",
