@@ -299,7 +299,7 @@ def _note(heading: Heading, rows: Sequence[Row], references: References) -> str:
     note = references.variants[heading.variant].text if heading.variant in references.variants else ""
     images = {record.images for row in rows for record in row.measured.values()}
     if images:
-        counted = ", ".join(f"{count:,}" for count in sorted(images))
+        counted = " or ".join(f"{count:,}" for count in sorted(images, reverse=True))
         note = f"{note}. Measured on {counted} images, each once.".removeprefix(". ")
     return note
 

@@ -59,6 +59,8 @@ def printed(
     first = [next(iter(line.values())) for line in lines]
     named = (lambda n: str(getattr(n, name))) if isinstance(name, str) else name
     grid: list[tuple[Column, list[Cell]]] = [(Column("row", numeric=False), [word(named(n)) for n in first])]
+    if settings and len({named(n) for n in first}) == 1:  # one name for all rows is said once
+        grid, note = [], f"{named(first[0])}. {note}".strip()
     for key in settings:
         cells = [setting_cell(n.settings.get(key)) for n in first]
         grid.append((Column(WORDS.get(key, key.replace("_", " ")), numeric=_numeric(cells)), cells))
