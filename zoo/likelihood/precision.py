@@ -6,6 +6,7 @@ costs bits. So the last layers, the distributions and everything after them run 
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 
 import torch
@@ -27,8 +28,13 @@ def outside_autocast(layer: Callable[..., Tensor], x: Tensor, *parameters: Tenso
     """
     if not _under_autocast(x):
         return layer(x, *parameters)
-    with torch.autocast(x.device.type, enabled=False):
+    with no_autocast(x):
         return layer(full(x), *parameters)
+
+
+def no_autocast(x: Tensor) -> contextlib.AbstractContextManager[object]:
+    """Block in which nothing is computed in lower precision because autocast would, on the device of `x`."""
+    return torch.autocast(x.device.type, enabled=False) if _under_autocast(x) else contextlib.nullcontext()
 
 
 def _under_autocast(x: Tensor) -> bool:

@@ -163,8 +163,9 @@ class LatentVAE(AncestralModel):
         """Estimate the shift and scale that were not given from the latents of a batch."""
         if self._calibrated:  # asking the device at every step would make it wait
             return
-        self._calibrated = True
-        if bool(self.shift.isnan() | self.scale.isnan()):
+        if not bool(self.shift.isnan() | self.scale.isnan()):
+            self._calibrated = True  # known only now: a skipped first update takes the estimate back
+        else:
             h = self.first_stage.latent(self.values(x))
             self.shift.copy_(torch.where(self.shift.isnan(), h.mean(), self.shift))
             self.scale.copy_(torch.where(self.scale.isnan(), h.std(), self.scale))

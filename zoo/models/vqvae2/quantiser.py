@@ -8,6 +8,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
+from zoo.likelihood.precision import no_autocast
+
 CodebookInit = Literal["data", "normal", "debiased"]
 _CHUNK = 1 << 16  # vectors compared with the codebook at once
 
@@ -86,7 +88,7 @@ class VectorQuantiser(nn.Module):
 
     def forward(self, z: Tensor) -> Quantised:
         """Quantise (B, D, H, W) and, in training mode, update the codebook afterwards."""
-        with torch.autocast(z.device.type, enabled=False):
+        with no_autocast(z):
             z = z.to(self.codebook.dtype)
             flat = z.movedim(1, -1).flatten(0, 2).detach()  # (B * H * W, D)
             if self.training and not self._started:
@@ -156,9 +158,9 @@ class VectorQuantiser(nn.Module):
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     @torch.no_grad()
     def _start(self, flat: Tensor) -> None:
-        """Take the first codebook from the data, unless the codebook was loaded; asks the device, once in a run."""
-        self._started = True
+        """Take the first codebook from the data, unless it was loaded; asks the device in the first steps of a run."""
         if self.init != "data" or self.updates > 0:
+            self._started = True  # known only now: a skipped first update takes the codebook back
             return
         self.codebook.copy_(self._first_vectors(flat))
         self.sums.copy_(self.codebook)
