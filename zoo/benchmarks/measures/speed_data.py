@@ -6,7 +6,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import h5py
 import numpy as np
@@ -96,7 +96,7 @@ def _ways(
     def reading(read: Read) -> Callable[[], int]:
         return lambda: sum(len(batch) for batch in batches if read(batch) is not None)
 
-    def loading(number_of_workers: int, file: Path = prepared, **augmentations: bool) -> Callable[[], int]:
+    def loading(number_of_workers: int, file: Path = prepared, **augmentations: Any) -> Callable[[], int]:
         data = ImageDataModule(str(file), batch_size=BATCH, num_workers=number_of_workers, **augmentations)
         loader = data.train_dataloader()
         epochs = iter(range(10_000))

@@ -18,6 +18,7 @@ from zoo.likelihood import (
     from_levels,
     level_values,
 )
+from zoo.likelihood.visit import Index
 from zoo.models.pixelsnail.incremental import SnailStepper
 from zoo.models.pixelsnail.layers import bias_of
 from zoo.models.pixelsnail.trunk import PixelInput, SnailConfig, SnailTrunk
@@ -79,7 +80,8 @@ class AutoregressivePixels:
     def _pixel(self, head: Tensor, row: int, column: int, choose: Choose) -> Tensor:
         """The C visits of one position, (B, C)."""
 
-        def here(index: tuple[Any, ...], law: Law) -> Tensor:
+        def here(index: Index, law: Law | Tensor) -> Tensor:
+            assert not isinstance(law, Tensor)  # a mixture gives laws
             images, channel, *_ = index
             table = law.probs().flatten(0, 2)  # (b, 1, 1, V) -> (b, V)
             if self.temperature != 1.0:
