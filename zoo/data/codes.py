@@ -34,6 +34,7 @@ import torch
 from torch import Tensor
 
 from zoo.data.loading import Batch, BatchLoader
+from zoo.data.packed import own
 from zoo.data.plans import EvaluationPlan, Request, TrainingPlan, Window
 from zoo.errors import UserError, reading
 from zoo.files import atomic_path, writing
@@ -217,7 +218,10 @@ def describe_codes(path: str | Path, verify: bool = False) -> CodeInfo:
         if not attributes.get("complete"):
             raise UserError(f"{path}: an unfinished file of codes; {advice}")
         levels = json.loads(attributes["levels"])
-        for name, split in file.items():
+        for name in file:
+            split = own(file, name)
+            for level in [*levels, "label"]:
+                own(split, level)
             if verify and _digest(split, levels) != split.attrs["sha256"]:
                 raise UserError(f"{path}: codes of split {name!r} are not what was written; {advice}")
         return CodeInfo(

@@ -88,7 +88,7 @@ _ADVICE = "check it with `zoo data verify`, prepare or copy it again"
 
 def _split_info(file: h5py.File, name: str, encoding: str) -> SplitInfo:
     """Facts of one split, after checking that its arrays are what they claim to be and lie in this file."""
-    group = _own(file, name)
+    group = own(file, name)
     shape: tuple[int, ...]
     if encoding == "raw":
         images = _array(group, "images", np.uint8)
@@ -108,20 +108,25 @@ def _split_info(file: h5py.File, name: str, encoding: str) -> SplitInfo:
     return SplitInfo((shape[0], shape[1], shape[2], shape[3]), str(group.attrs["sha256"]), labelled)
 
 
-def _own(group: h5py.Group, name: str) -> Any:
-    """A member that is in this file itself: links to other files and places are refused."""
+def own(group: h5py.Group, name: str) -> Any:
+    """A member whose content is in this file itself.
+
+    Raises:
+        ValueError: a link, or numbers kept in other files.
+    """
     if not isinstance(group.get(name, getlink=True), h5py.HardLink):
         raise ValueError(f"'{name}' is a link")
-    return group[name]
+    member = group[name]
+    if isinstance(member, h5py.Dataset) and (member.external or member.is_virtual):
+        raise ValueError(f"'{name}' refers to other files")
+    return member
 
 
 def _array(group: h5py.Group, name: str, kind: type) -> h5py.Dataset:
     """A plain stored array: of its own file, unfiltered, and with all its bytes there."""
-    array = _own(group, name)
+    array = own(group, name)
     if not isinstance(array, h5py.Dataset) or array.dtype != kind:
         raise ValueError(f"'{name}' is not an array of {kind.__name__}")
-    if array.external or array.is_virtual:
-        raise ValueError(f"'{name}' refers to other files")
     if array.id.get_create_plist().get_nfilters() or array.id.get_storage_size() < array.size * array.dtype.itemsize:
         raise ValueError(f"'{name}' is packed or has not all its bytes")
     return array
