@@ -64,7 +64,7 @@ def test_both_depths_of_an_experiment_share_a_row():
 def test_numbers_of_another_kind_get_their_own_row_and_mark():
     lines = [
         make_record(),
-        make_record(estimator="importance", importance_samples=50),
+        make_record(kind="importance", importance_samples=50),
         make_record(bins="vdvae"),
         make_record(spec={"class_path": "zoo.models.VQVAE2"}, model="VQ-VAE-2", augmented=True),
     ]

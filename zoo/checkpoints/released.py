@@ -13,11 +13,17 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+import yaml
+
+from zoo.checkpoints.configurations import find_configuration
 from zoo.checkpoints.convert import convert
 from zoo.checkpoints.store import pulled_path
 from zoo.errors import UserError, closest
 from zoo.fetch import Report, fetch
 from zoo.files import atomic_path, sha256_file
+
+DATA = ("dataset", "labels", "binarize", "pad", "test_split")
+"""Settings of a configuration's data that say which images a checkpoint is about."""
 
 
 @dataclass(frozen=True)
@@ -87,11 +93,21 @@ def pull(entry: Released, report: Report = lambda what, done, total: None) -> Pa
         return target
     folder = target.parent.parent / "downloads" / entry.name
     files = [_member(_fetched(url, entry, folder, report), entry.suffix) for url in entry.urls]
-    convert(entry.source, files, target, entry.options, {"released": entry.name, "urls": list(entry.urls)})
+    notes = {"released": entry.name, "urls": list(entry.urls), **_configured(entry)}
+    convert(entry.source, files, target, entry.options, notes)
     for file in folder.iterdir():
         if file.suffix != ".sha256":
             file.unlink()
     return target
+
+
+def _configured(entry: Released) -> dict[str, Any]:
+    """What the configuration of a released model says of its data, and the published rows it reproduces."""
+    if not entry.config:
+        return {}
+    content = yaml.safe_load(find_configuration(entry.config).read_text(encoding="utf-8"))
+    data = {name: value for name, value in (content.get("data") or {}).items() if name in DATA}
+    return {"reproduces": content.get("reproduces") or [], "data": data}
 
 
 def _fetched(url: str, entry: Released, folder: Path, report: Report) -> Path:

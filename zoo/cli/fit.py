@@ -119,7 +119,7 @@ def _stages(
 
     stages = checked(content["stages"], file)
     names = [stage["name"] for stage in stages]
-    return Stages(root, stages, options, further, _given(given, names, file))
+    return Stages(root, stages, options, further, _given(given, names, file), content.get("reproduces") or ())
 
 
 def _report(result: Path | None) -> None:

@@ -70,6 +70,7 @@ class Stages:
         options: words of the command line, for all fits or (`--stages.NAME. ...`) for one stage.
         further: configurations that are merged into every fit; their `stages` is a mapping from names to changes.
         given: stages that are not run, and the checkpoint that each one's result is instead.
+        reproduces: rows of the published tables that the whole reproduces.
     """
 
     root: Path
@@ -77,6 +78,7 @@ class Stages:
     options: Sequence[str] = ()
     further: Sequence[Config] = ()
     given: Mapping[str, Path] = field(default_factory=dict)
+    reproduces: Sequence[str] = ()
     started: float = field(default_factory=time.time)
 
     # -- what is asked for --------------------------------------------------------------------------------------------
@@ -292,6 +294,7 @@ class Stages:
         notes = [store.read(path).meta for path in paths.values()]
         data = [note["data"] for note in notes if note.get("data", {}).get("dataset")]
         meta: dict[str, Any] = {"assembled_from": paths, "data": data[0] if data else {}}
+        meta["run"], meta["reproduces"] = self.root.resolve().name, list(self.reproduces)
         meta["augmented"] = any(note.get("augmented") for note in notes)
         load_parts(network, weights)
         return store.save(self.folder(name) / EXPORT, resolved["network"], network, meta)

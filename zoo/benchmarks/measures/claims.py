@@ -18,18 +18,22 @@ from zoo.data.datasets import DATASETS
 from zoo.recipes.configuration import read_config
 
 
-def upheld(claimed: Sequence[str], network: str, split: Split, own: bool) -> tuple[str, ...]:
+def upheld(
+    claimed: Sequence[str], network: str, split: Split, own: bool = True, every_split: bool = False
+) -> tuple[str, ...]:
     """The claimed rows that a number may carry.
 
     Args:
         claimed: rows that the checkpoint's configuration names.
         network: digest of the architecture that was priced.
-        split: what was priced.
-        own: whether nothing was changed for the number and the data are whole and verified.
+        split: what was priced; only whole and verified data count.
+        own: whether nothing was changed for the number.
+        every_split: whether rows may also be about another split than the configuration's test split.
     """
-    if not claimed or not own:
+    if not claimed or not (own and split.verified and split.complete):
         return ()
-    rows = [row for config in _naming(frozenset(claimed)) if _is_still(config, network, split) for row in _rows(config)]
+    found = [config for config in _naming(frozenset(claimed)) if _is_still(config, network, split, every_split)]
+    rows = {row for config in found for row in _rows(config)}
     return tuple(row for row in claimed if row in rows)
 
 
@@ -44,16 +48,20 @@ def _naming(claimed: frozenset[str]) -> tuple[Mapping[str, Any], ...]:
     return tuple(config for config in configs if claimed.intersection(_rows(config)))
 
 
-def _is_still(config: Mapping[str, Any], network: str, split: Split) -> bool:
+def _is_still(config: Mapping[str, Any], network: str, split: Split, every_split: bool) -> bool:
     """Whether an architecture and images are those of a configuration."""
-    *_, data = [config.get("data") or {}, *(stage.get("data") or {} for stage in config.get("stages") or ())]
-    images = (
-        *images_of(str(data.get("dataset", "photos")), bool(data.get("binarize"))),
-        data.get("test_split", "test"),
-    )
-    if images != (split.dataset, split.variant, split.split):
-        return False
-    return network in architectures(config)
+    name, variant, test = split_of(config)
+    same = (name, variant) == (split.dataset, split.variant) and (every_split or test == split.split)
+    return same and network in architectures(config)
+
+
+def split_of(config: Mapping[str, Any]) -> tuple[str, str, str]:
+    """Data set, variant and test split of a configuration; of its last stage with images, if it has stages."""
+    stages = [stage for stage in config.get("stages") or () if isinstance(stage, Mapping)]
+    stated = [content.get("data") or {} for content in (config, *stages)]
+    *_, data = [{"dataset": "photos"}, *(one for one in stated if isinstance(one.get("dataset"), str))]
+    name, variant = images_of(data["dataset"], bool(data.get("binarize")))
+    return name, variant, str(data.get("test_split", "test"))
 
 
 def architectures(config: Mapping[str, Any]) -> Iterator[str]:

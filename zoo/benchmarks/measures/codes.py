@@ -13,6 +13,7 @@ import torch
 
 from zoo.benchmarks.records import Measurement, stamp
 from zoo.errors import UserError
+from zoo.likelihood import ImageNoise
 
 
 def measure(
@@ -54,7 +55,8 @@ def price_codes(
     Raises:
         UserError: if the checkpoint holds no priors over codes.
     """
-    from zoo.benchmarks.measures.identity import describe_split
+    from zoo.benchmarks.measures.claims import upheld
+    from zoo.benchmarks.measures.identity import architecture, describe, describe_split
     from zoo.checkpoints import load
     from zoo.data import open_split
 
@@ -70,24 +72,32 @@ def price_codes(
     nats: dict[str, float] = {}
     squared, images = 0.0, 0
     with torch.inference_mode():
-        for x, label in loader:
-            torch.manual_seed(images)  # noise follows from the position in the split
-            for name, rate in price(x, label).rates.items():
+        for position, (x, label) in enumerate(loader):
+            for name, rate in price(x, label, ImageNoise(0, 0, loader.indices(position))).rates.items():
                 nats[name] = nats.get(name, 0.0) + float(rate.double().sum())
             squared += float(network.mse(x).double().sum())
             images += len(x)
     values = (_latent_values if latent else _values)(network, nats, squared, images)
+    known, where = describe(loaded), describe_split(loader)
     settings = {
-        "dataset": describe_split(loader).dataset,
+        "dataset": where.dataset,
         "split": split,
         "resolution": network.image_shape[-1],
         "bits": network.bits,
         "images": images,
         "weights": loaded.digest,
     }
-    name = Path(checkpoint).parent.name if Path(checkpoint).is_file() else Path(checkpoint).name
-    seconds = time.perf_counter() - start
-    return Measurement(question="codes", subject=name, settings=settings, values=values, seconds=seconds, **stamp())
+    other = ".validation" if split == "train" else ".train"
+    rows = upheld(known["reproduces"], architecture(loaded.spec), where, every_split=True)
+    return Measurement(
+        question="codes",
+        subject=known["config"],
+        settings=settings,
+        values=values,
+        reproduces=tuple(row for row in rows if not row.endswith(other)),
+        seconds=time.perf_counter() - start,
+        **stamp(),
+    )
 
 
 def _values(network: Any, nats: dict[str, float], squared: float, images: int) -> dict[str, float]:

@@ -32,6 +32,7 @@ class Count:
         forward, backward: FLOPs for one image (a multiply and an add are two), matrix products and convolutions.
         saved: bytes that one image's forward pass keeps for the backward pass, parameters not included.
         problem: why something is missing, in words.
+        reproduces: rows of the published tables that the configuration names, if it describes one network.
     """
 
     config: str
@@ -44,6 +45,7 @@ class Count:
     backward: int | None = None
     saved: int | None = None
     problem: str = ""
+    reproduces: tuple[str, ...] = ()
 
 
 class FlopTally(TorchDispatchMode):
@@ -185,6 +187,8 @@ def count_file(path: Path) -> list[Count]:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         return [Count(path.stem, "", "?", problem=f"not YAML: {_reason(error)}")]
     found = [count_network(spec, path.stem, stage) for stage, spec in networks_of(config or {})]
+    if len(found) == 1:
+        return [replace(found[0], reproduces=tuple(config.get("reproduces") or ()))]
     return found or [Count(path.stem, "", "?", problem="describes no network")]
 
 
@@ -233,6 +237,7 @@ def measure(source: str = "configs", only: str = "", workers: int = 0) -> Iterat
             subject=count.config,
             settings={**settings, "bits": count.bits, "problem": count.problem},
             values={name: value for name, value in found.items() if value is not None and value >= 0},
+            reproduces=count.reproduces,
             **stamp(),
         )
 

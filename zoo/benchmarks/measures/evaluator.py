@@ -21,8 +21,9 @@ from torch import Tensor
 from zoo.benchmarks import records
 from zoo.benchmarks.measures.bits_per_dim import BitsPerDim, Summary
 from zoo.benchmarks.measures.claims import upheld
-from zoo.benchmarks.measures.identity import Split, architecture, describe, describe_split, passed_checks
+from zoo.benchmarks.measures.identity import Split, architecture, describe, describe_split
 from zoo.benchmarks.records import Record, references
+from zoo.checkpoints.passed import has_passed
 from zoo.checkpoints.store import weights_digest
 from zoo.errors import UserError
 from zoo.likelihood import AncestralModel, ImportanceSample, LikelihoodModel, LikelihoodTerms, to_levels
@@ -79,6 +80,11 @@ class Evaluation:
             raise UserError(
                 f"importance_samples={settings.importance_samples}: {type(network).__name__} has no latents to weight; "
                 "use passes instead"
+            )
+        if settings.weighted and network.kind == "exact":
+            raise UserError(
+                f"importance_samples={settings.importance_samples}: {type(network).__name__} prices exactly, nothing "
+                "can be tighter; leave it out"
             )
         if settings.estimator and not network.estimators():
             raise UserError(f"estimator={settings.estimator}: {type(network).__name__} has only one; leave it out")
@@ -183,7 +189,7 @@ class Evaluation:
         given = {name: value for name, value in identity.items() if value is not None}
         spec = dict(given.pop("spec", {}) or {"class_path": type(self.network).__qualname__, "init_args": {}})
         known = self._network(spec if identity.get("spec") else {})
-        own = split.verified and split.complete and not given.get("overrides") and known["precision"] == "float32"
+        own = not given.get("overrides") and known["precision"] == "float32"
         given["reproduces"] = upheld(given.get("reproduces", ()), known["architecture"], split, own)
         return Record(
             model=references.load().family(spec["class_path"]).name,
@@ -215,7 +221,7 @@ class Evaluation:
         types = [weight.dtype for weight in weights if weight.is_floating_point()] or [torch.float32]
         return {
             "architecture": architecture(spec) if spec else "",
-            "checked": passed_checks(self.network),
+            "checked": has_passed(type(self.network)),
             "precision": str(types[0]).removeprefix("torch."),
             "weights": weights_digest(self.network.state_dict()),
             "parameters": sum(weight.numel() for weight in weights),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from collections.abc import Iterator, Mapping
 
@@ -9,8 +10,9 @@ import torch
 from torch import Tensor
 
 from zoo.benchmarks import records
+from zoo.benchmarks.measures.claims import upheld
 from zoo.benchmarks.measures.evaluator import Settings, evaluate
-from zoo.benchmarks.measures.identity import describe
+from zoo.benchmarks.measures.identity import describe, describe_split
 from zoo.benchmarks.records import Measurement, Record
 from zoo.data import open_split
 from zoo.data.loading import EvaluationLoader
@@ -124,7 +126,9 @@ def measure(
         }
         kept = kept_dimensions(keep, shapes)
         total = sum(mean.numel() for mean in means.values())
-        yield _line(record, loaded.digest, settings, kept, total)
+        rows = upheld(identity["reproduces"], record.architecture, describe_split(loader))
+        named = tuple(row for row in rows if row.endswith(".keep" + f"{share:g}".replace(".", "_")))
+        yield dataclasses.replace(_line(record, loaded.digest, settings, kept, total), reproduces=named)
 
 
 def _line(record: Record, weights: str, settings: Mapping[str, str | float], kept: int, total: int) -> Measurement:

@@ -258,6 +258,8 @@ def _answers(line: Line, reference: Reference, references: References) -> Iterat
     """The number of a line that a published number asks for, if it has it."""
     if isinstance(line, Measurement):
         name, scale = QUANTITIES.get((line.question, reference.metric), ("", 1.0))
+        if (line.question, reference.metric) == ("codes", "prior_nll"):
+            name = f"{reference.model.split()[1]} nats/code"  # "VQ-VAE-2 top prior"
         if name in line.values:
             yield Measured(line.values[name] * scale, line)
     elif isinstance(line, Record):
