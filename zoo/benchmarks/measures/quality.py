@@ -17,6 +17,7 @@ from zoo.benchmarks.measures.metrics import Classifier, Extractor
 from zoo.benchmarks.records import Measurement, stamp
 from zoo.data import open_split
 from zoo.errors import UserError
+from zoo.files import atomic_path
 from zoo.likelihood import FirstStage, LikelihoodModel
 
 
@@ -53,6 +54,18 @@ def stored_images(path: Path) -> Images:
     if pixels.dtype != np.uint8 or pixels.ndim != 4:
         raise UserError(f"{path}: arr_0 is {pixels.dtype} {pixels.shape}, expected uint8 (N, H, W, C)")
     return Images(torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous(), torch.from_numpy(labels.astype(np.int64)))
+
+
+def store_images(path: Path, images: Images) -> None:
+    """Write a set in the layout that `stored_images` reads.
+
+    Raises:
+        UserError: the name does not end in .npz.
+    """
+    if path.suffix != ".npz":
+        raise UserError(f"{path}: a set of images is kept in a file that ends in .npz")
+    with atomic_path(path) as temporary, open(temporary, "wb") as file:
+        np.savez_compressed(file, arr_0=images.pixels.permute(0, 2, 3, 1).numpy(), arr_1=images.labels.numpy())
 
 
 def drawn_images(network: LikelihoodModel, labels: Tensor, batch_size: int, seed: int, **options: float) -> Images:
@@ -132,6 +145,7 @@ def measure(
     guidance_std: float = 0.0,
     cas_epochs: int = 0,
     seed: int = 0,
+    output: Path | None = None,
 ) -> Iterator[Measurement]:
     """FID, precision and recall, Inception Score, reconstruction FID and FID*, classification accuracy score.
 
@@ -149,6 +163,7 @@ def measure(
         guidance_std: strength of guidance of the standard deviations.
         cas_epochs: passes over the samples for the classification accuracy score; 0 leaves it out.
         seed: of the samples.
+        output: .npz file that the drawn samples are kept in, as the ADM evaluator reads it.
     """
     from zoo.benchmarks.measures.metrics import load_extractor
 
@@ -161,6 +176,8 @@ def measure(
         fake = None
         if isinstance(model, LikelihoodModel):
             fake = drawn_images(model, real.labels, batch_size, seed, **options)
+            if output is not None:
+                store_images(output, fake)
         named = {"dataset": dataset, "split": split, "seed": seed, **options, "resolution": real.pixels.shape[-1]}
         yield score(checkpoint, model, real, fake, network, named, cas_epochs)
     for path in samples:

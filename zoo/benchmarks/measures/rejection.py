@@ -9,16 +9,22 @@ from __future__ import annotations
 import importlib
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
+from zoo.benchmarks.records import Measurement, stamp
 from zoo.errors import UserError
 from zoo.likelihood import LikelihoodModel
 
+if TYPE_CHECKING:
+    from zoo.benchmarks.measures.quality import Images
+
+SHARES = [1.0, 0.5, 0.25, 0.1]
 Logits = Callable[[Tensor], Tensor]
 """(N, C, H, W) uint8 -> (N, K) logits or log-probabilities."""
 
@@ -122,3 +128,93 @@ def rejection_sample(
         scores.append(score[best])
     kept = labels.repeat_interleave(per_class)
     return Kept(torch.cat(images), kept, torch.cat(scores), needed * len(labels))
+
+
+def measure(
+    checkpoint: str,
+    classifier: str = "digits",
+    dataset: str | None = None,
+    split: str = "test",
+    keep: list[float] = SHARES,
+    per_class: int = 10,
+    classes: list[int] | None = None,
+    extractor: str = "inception",
+    batch_size: int = 32,
+    seed: int = 0,
+) -> Iterator[Measurement]:
+    """Distance, Inception Score, precision and recall of samples by how many are rejected.
+
+    Args:
+        checkpoint: of a class-conditional model: path or shipped name.
+        classifier: shipped name, class path or TorchScript file that scores samples.
+        dataset: labelled data set of the real images; null = the data the model was trained on.
+        split: of the data set.
+        keep: shares of the samples that are kept; 1 keeps everything.
+        per_class: samples kept of each class.
+        classes: which are drawn; null = those among the real images.
+        extractor: feature network: inception, vgg16, digits, pixels or a TorchScript file.
+        batch_size: samples drawn at once.
+        seed: of the samples.
+
+    Raises:
+        UserError: the data have no classes.
+    """
+    from zoo.benchmarks.measures.identity import describe
+    from zoo.benchmarks.measures.metrics import load_extractor
+    from zoo.benchmarks.measures.quality import Images, batched, reconstruction_scores, sample_scores
+    from zoo.checkpoints import load
+
+    loaded = load(checkpoint)
+    model = loaded.network
+    if not isinstance(model, LikelihoodModel):
+        raise UserError(f"{checkpoint}: {type(model).__name__} draws no images")
+    real = _real_images(model, dataset, split, {**loaded.data, "labels": "class"}, per_class, classes)
+    labels = torch.tensor(classes) if classes else real.labels.unique()
+    judge, network = load_classifier(classifier), load_extractor(extractor)
+    rebuilt = batched(model.reconstruct, real.pixels, batch_size) if model.reconstructs else None
+    for share in keep:
+        torch.manual_seed(seed)
+        kept = rejection_sample(model, judge, labels, per_class, share, batch_size=batch_size)
+        fake = Images(kept.images, kept.labels)
+        values = sample_scores(real, fake, network) | {"score": float(kept.scores.mean())}
+        if rebuilt is not None:  # FID* of Razavi et al.: the codes' own errors do not count
+            found = reconstruction_scores(real, rebuilt, fake, network)
+            values |= {name: value for name, value in found.items() if name.endswith("_star")}
+        yield Measurement(
+            question="rejection",
+            subject=describe(loaded)["config"],
+            settings={
+                "keep": share,
+                "samples": len(fake),
+                "drawn": kept.drawn,
+                "extractor": network.name,
+                "classifier": classifier,
+                "weights": loaded.digest,
+                "seed": seed,
+            },
+            values=values,
+            **stamp(),
+        )
+
+
+def _real_images(
+    model: LikelihoodModel,
+    dataset: str | None,
+    split: str,
+    settings: Mapping[str, Any],
+    per_class: int,
+    classes: list[int] | None,
+) -> Images:
+    """As many real images as are drawn, spread over the split.
+
+    Raises:
+        UserError: they have no classes, and none were named.
+    """
+    from zoo.benchmarks.measures.quality import Images
+    from zoo.data import open_split
+
+    loader = open_split(dataset, split, model.image_shape, settings)
+    real = Images(*loader.spread(per_class * len(classes or range(10))))
+    if not classes and bool((real.labels < 0).any()):
+        raise UserError(f"{loader.reader.images.path}: no classes in it; choose a labelled --dataset or give --classes")
+    return real

@@ -188,12 +188,12 @@ def about(lines: Iterable[Line], question: str) -> list[Measurement]:
 def best(records: Iterable[Record]) -> list[Record]:
     """One record of each question, in the order of first appearance.
 
-    Of equal questions the one over more images counts, then the one with more passes, then the one with more coded
-    images, then the newest. Nothing takes the place of an answer to another question.
+    Of equal questions the one over more images counts, then the one with more passes, then the newest. Nothing takes
+    the place of an answer to another question.
     """
-    chosen: dict[str, tuple[tuple[int, int, int], Record]] = {}
+    chosen: dict[str, tuple[tuple[int, int], Record]] = {}
     for record in records:
-        rank = (record.images, record.passes, record.coded_images or 0)
+        rank = (record.images, record.passes)
         known = chosen.get(record.question)
         if known is None or rank >= known[0]:
             chosen[record.question] = (rank, record)
