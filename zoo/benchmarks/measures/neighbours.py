@@ -68,7 +68,8 @@ def measure(
 def distances(network: Extractor, images: Tensor, among: Tensor) -> Tensor:
     """(N, M) Euclidean distances of features between images (N, C, H, W) and (M, C, H, W), per feature."""
     first, second = (batched(network, pixels).double() for pixels in (images, among))
-    return torch.cdist(first, second) / first.shape[1] ** 0.5
+    apart: Tensor = torch.cdist(first, second) / first.shape[1] ** 0.5
+    return apart
 
 
 def _draw(path: Path, samples: Tensor, known: Tensor, order: Tensor) -> None:
