@@ -7,13 +7,16 @@ import math
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from zoo.benchmarks.records import Measurement, stamp
 from zoo.errors import UserError
 from zoo.likelihood import ImageNoise
+
+if TYPE_CHECKING:
+    from zoo.data.loading import EvaluationLoader
 
 
 def measure(
@@ -69,14 +72,7 @@ def price_codes(
     price = functools.partial(network.terms_with, "codes") if latent else network.terms
     loader = open_split(dataset, split, network.image_shape, loaded.data, limit, batch_size, place=(0, 1))
     start = time.perf_counter()
-    nats: dict[str, float] = {}
-    squared, images = 0.0, 0
-    with torch.inference_mode():
-        for position, (x, label) in enumerate(loader):
-            for name, rate in price(x, label, ImageNoise(0, 0, loader.indices(position))).rates.items():
-                nats[name] = nats.get(name, 0.0) + float(rate.double().sum())
-            squared += float(network.mse(x).double().sum())
-            images += len(x)
+    nats, squared, images = _sums(network, price, loader)
     values = (_latent_values if latent else _values)(network, nats, squared, images)
     known, where = describe(loaded), describe_split(loader)
     settings = {
@@ -98,6 +94,19 @@ def price_codes(
         seconds=time.perf_counter() - start,
         **stamp(),
     )
+
+
+def _sums(network: Any, price: Any, loader: EvaluationLoader) -> tuple[dict[str, float], float, int]:
+    """Nats of every level and squared errors over all images, and how many these are."""
+    nats: dict[str, float] = {}
+    squared, images = 0.0, 0
+    with torch.inference_mode():
+        for position, (x, label) in enumerate(loader):
+            for name, rate in price(x, label, ImageNoise(0, 0, loader.indices(position))).rates.items():
+                nats[name] = nats.get(name, 0.0) + float(rate.double().sum())
+            squared += float(network.mse(x).double().sum())
+            images += len(x)
+    return nats, squared, images
 
 
 def _values(network: Any, nats: dict[str, float], squared: float, images: int) -> dict[str, float]:
