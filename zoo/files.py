@@ -182,3 +182,8 @@ def sha256_file(path: str | os.PathLike[str]) -> str:
     """Hex digest of a file's bytes."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def zoo_home() -> Path:
+    """Where fetched checkpoints and notes are kept: `$ZOO_HOME`, by default `~/.cache/zoo`."""
+    return Path(os.environ.get("ZOO_HOME") or "~/.cache/zoo").expanduser()

@@ -17,7 +17,6 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from zoo.checkpoints.passed import note_passed
 from zoo.codec import measure
 from zoo.errors import UserError
 from zoo.likelihood import (
@@ -38,6 +37,7 @@ from zoo.likelihood import (
     to_levels,
 )
 from zoo.likelihood.latents import gaussian_free
+from zoo.passed import note_passed
 
 MOST_IMAGES = 1 << 12
 """Enumerate all images of a model if there are no more than these."""

@@ -226,7 +226,7 @@ def test_what_a_specification_says_does_not_depend_on_how_it_is_written():
 
 
 def test_a_class_is_checked_once_it_has_passed_and_again_after_a_change(tmp_path, monkeypatch):
-    from zoo.checkpoints import passed
+    from zoo import passed
 
     monkeypatch.setenv("ZOO_HOME", str(tmp_path / "home"))
     monkeypatch.syspath_prepend(tmp_path)

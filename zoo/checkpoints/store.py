@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,7 +21,7 @@ from torch import Tensor, nn
 from zoo.checkpoints.migrations import migrated
 from zoo.checkpoints.specification import Spec, build, first_line, identity, qualified
 from zoo.errors import UserError, closest
-from zoo.files import atomic_path
+from zoo.files import atomic_path, zoo_home
 from zoo.likelihood.model import AncestralModel, LikelihoodModel
 from zoo.torchfiles import NOTES, kind_of_file, safe_torch_load
 
@@ -173,11 +172,6 @@ def resolve(source: str | Path) -> Path:
         if kept.is_file():
             return kept
     raise UserError(f"{source}: no such checkpoint file, and none of that name ships; {closest(str(source), names())}")
-
-
-def zoo_home() -> Path:
-    """Where fetched checkpoints are kept: `$ZOO_HOME`, by default `~/.cache/zoo`."""
-    return Path(os.environ.get("ZOO_HOME") or "~/.cache/zoo").expanduser()
 
 
 def pulled_path(name: str) -> Path:

@@ -23,12 +23,12 @@ from zoo.benchmarks.measures.bits_per_dim import BitsPerDim, Summary
 from zoo.benchmarks.measures.claims import upheld
 from zoo.benchmarks.measures.identity import Split, architecture, describe, describe_split
 from zoo.benchmarks.records import Record, references
-from zoo.checkpoints.passed import has_passed
 from zoo.checkpoints.store import weights_digest
 from zoo.errors import UserError
 from zoo.likelihood import AncestralModel, ImportanceSample, LikelihoodModel, LikelihoodTerms, to_levels
 from zoo.likelihood.latents import importance_weighted
 from zoo.likelihood.noise import ImageNoise, Noise
+from zoo.passed import has_passed
 from zoo.seeds import derive_seed
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ import hashlib
 import inspect
 from pathlib import Path
 
-from zoo.checkpoints.store import zoo_home
+from zoo.files import zoo_home
 
 
 def has_passed(cls: type) -> bool:
