@@ -4,7 +4,8 @@ import pytest
 
 from tests.benchmarks.test_records import make_record
 from zoo.benchmarks.records import Measurement, references
-from zoo.benchmarks.tables import accuracy, layers, neighbours, reconstruction, rejection, steps
+from zoo.benchmarks.tables import accuracy, demo, layers, neighbours, reconstruction, rejection, steps, tradeoffs
+from zoo.errors import UserError
 
 
 def line(question, subject="toy-8bit", settings=None, **values):
@@ -40,3 +41,9 @@ def test_the_newest_line_of_a_question_counts():
     ]
     measured = accuracy.build(lines, references.load()).sections[0]
     assert [row[-1].value for row in measured.rows] == [2.0]
+
+
+@pytest.mark.parametrize("table", [demo, tradeoffs])
+def test_a_data_set_without_records_gets_the_names_of_those_that_have_some(table):
+    with pytest.raises(UserError, match="did you mean 'photos'"):
+        table.build([make_record()], references.load(), dataset="photo")

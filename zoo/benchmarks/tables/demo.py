@@ -10,7 +10,7 @@ from zoo.benchmarks.records import Line, Measurement, Record, about, best, of_ki
 from zoo.benchmarks.records.references import References
 from zoo.benchmarks.render import NOT_RUN, Cell, Column, Section, Table, word
 from zoo.benchmarks.tables.nll import experiment_of, label_of
-from zoo.benchmarks.tables.shared import MARKS, line_cell, measured_cell
+from zoo.benchmarks.tables.shared import MARKS, insist, line_cell, measured_cell
 
 DEPTHS = (8, 5)
 LAYOUTS = {"tiles": "each tile its own file", "montage": "all in one image"}
@@ -34,6 +34,7 @@ def build(records: Sequence[Line], references: References, *, dataset: str = "ph
         references: names of families.
         dataset: key of the data set.
     """
+    insist(dataset, records)
     priced = [
         record
         for record in best(of_kind(records, Record))

@@ -331,6 +331,17 @@ def chooses(query: str | None, references: References, places: Sequence[tuple[st
     return chosen
 
 
+def insist(dataset: str, records: Sequence[Line], usual: str = "photos") -> None:
+    """Refuse a data set that no record is about; the usual one may be missing.
+
+    Raises:
+        UserError: no record is about it; the message says which there are.
+    """
+    present = {line.dataset for line in records if isinstance(line, Record)}
+    if dataset != usual and dataset not in present:
+        raise UserError(f"--dataset {dataset}: no record is about it; {closest(dataset, present)}")
+
+
 def plain(text: str) -> str:
     """Letters and digits alone, small."""
     return re.sub(r"[^a-z0-9]", "", text.lower())

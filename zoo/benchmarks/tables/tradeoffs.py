@@ -9,7 +9,7 @@ from zoo.benchmarks.records import Line, Measurement, Record, about, best, of_ki
 from zoo.benchmarks.records.references import Reference, References
 from zoo.benchmarks.render import Cell, Column, Section, Table, number, word
 from zoo.benchmarks.tables.nll import label_of
-from zoo.benchmarks.tables.shared import MARKS, line_cell, measured_cell, plain, provenance, published_cell
+from zoo.benchmarks.tables.shared import MARKS, insist, line_cell, measured_cell, plain, provenance, published_cell
 from zoo.pictures import Curve, Plot
 
 SIZE = (720, 420)
@@ -47,6 +47,7 @@ def build(records: Sequence[Line], references: References, *, dataset: str = "ph
         references: published numbers.
         dataset: images that measured networks were priced on, a name of `zoo data list`.
     """
+    insist(dataset, records)
     entries = _entries(records, dataset)
     sections = [_section(entries, references)] if entries else []
     return Table(
