@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from tests.models.test_vdm import images, tiny
-from zoo.benchmarks.measures.variance import variance_ratio
+from zoo.benchmarks.measures.variance import variances
 from zoo.models.vdm import Draws
 from zoo.models.vdm.figures import loss_chart, schedule_chart
 
@@ -27,9 +27,11 @@ def test_schedule_is_exchanged_for_a_while_only():
     assert model.schedule is own
 
 
-def test_variance_ratio_of_a_linear_schedule_with_itself_is_one():
+def test_a_schedule_varies_as_itself_and_all_share_their_ends():
     model, x = tiny("fixed").eval(), images(4)
-    linear, own = variance_ratio(model, x, points=8)
+    found = variances(model, x, points=8)
+    linear, own = found["linear"], found["own"]
+    assert list(found) == ["linear", "beta_linear", "alpha_cosine", "own"]
     assert linear == own
     assert 0 < own.times < own.total
 

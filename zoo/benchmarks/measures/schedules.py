@@ -1,4 +1,4 @@
-"""Noise schedules of diffusion models: the variance of the estimated bound under the model's own and the linear one."""
+"""Noise schedules of diffusion models: the variance of the estimated bound under the model's own and under others."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def measure(
     seed: int = 0,
     plot: str | None = None,
 ) -> Iterator[Measurement]:
-    """Variance of one checkpoint's estimate, under its own schedule and under the line with the same ends.
+    """Variance of one checkpoint's estimate, under its own schedule and under three others with the same ends.
 
     Args:
         checkpoint: of a diffusion model: path or shipped name.
@@ -42,7 +42,7 @@ def measure(
     import torch
 
     from zoo.benchmarks.measures.identity import describe, describe_split
-    from zoo.benchmarks.measures.variance import variance_ratio
+    from zoo.benchmarks.measures.variance import variances
     from zoo.checkpoints import load
     from zoo.data import open_split
     from zoo.models import VDM
@@ -55,7 +55,7 @@ def measure(
     x, _ = loader.first(images)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        linear, own = variance_ratio(model, x, POINTS)
+        found = variances(model, x, POINTS)
         if plot is not None:
             _draw(model, x, plot)
     settings = {
@@ -71,20 +71,18 @@ def measure(
     }
     ends = [end.item() for end in model.schedule.ends()]
     yield Measurement(
-        question="schedules", subject="VDM", settings=settings, values=_values(ends, linear, own), **store.stamp()
+        question="schedules", subject="VDM", settings=settings, values=_values(ends, found), **store.stamp()
     )
 
 
-def _values(ends: list[float], linear: Variance, own: Variance) -> dict[str, Any]:
+def _values(ends: list[float], found: dict[str, Variance]) -> dict[str, Any]:
     """What a measurement holds: the ends of the schedule, and both variances with their course over time."""
     return {
         "gamma_0": ends[0],
         "gamma_1": ends[1],
-        "linear_variance": linear.total,
-        "own_variance": own.total,
-        "ratio": linear.total / own.total,
-        "linear_variance_over_time": linear.times,
-        "own_variance_over_time": own.times,
+        "ratio": found["linear"].total / found["own"].total,
+        **{f"{name}_variance": variance.total for name, variance in found.items()},
+        **{f"{name}_variance_over_time": variance.times for name, variance in found.items()},
     }
 
 

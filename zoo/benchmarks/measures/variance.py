@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from zoo.likelihood import nats_to_bits_per_dim
+from zoo.models.vdm.schedules import AlphaCosineSchedule, BetaLinearSchedule, FixedSchedule
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -38,10 +39,21 @@ def variance(model: VDM, x: Tensor, points: int = 50, label: Tensor | None = Non
     return Variance(losses.var(correction=0).item(), losses.mean(1).var(correction=0).item())
 
 
-def variance_ratio(model: VDM, x: Tensor, points: int = 50, label: Tensor | None = None) -> tuple[Variance, Variance]:
-    """Variance under the linear schedule with the same ends, and under the model's own, for the same noise."""
-    state = torch.get_rng_state()
-    with model.on_schedule(model.schedule.straight()):
-        linear = variance(model, x, points, label)
-    torch.set_rng_state(state)
-    return linear, variance(model, x, points, label)
+def variances(model: VDM, x: Tensor, points: int = 50, label: Tensor | None = None) -> dict[str, Variance]:
+    """Variance under every schedule of the paper's comparison with the ends of the model's own, for the same noise.
+
+    Returns:
+        `linear`, `beta_linear`, `alpha_cosine`, and `own`.
+    """
+    ends = [end.item() for end in model.schedule.ends()]
+    others = {
+        "linear": FixedSchedule(*ends),
+        "beta_linear": BetaLinearSchedule(*ends),
+        "alpha_cosine": AlphaCosineSchedule(*ends),
+    }
+    state, found = torch.get_rng_state(), {}
+    for name, schedule in {**others, "own": model.schedule}.items():
+        torch.set_rng_state(state)
+        with model.on_schedule(schedule):
+            found[name] = variance(model, x, points, label)
+    return found

@@ -11,7 +11,15 @@ from zoo.benchmarks.tables import kingma2021
 from zoo.benchmarks.tables.shared import MARKS, joined, line_cell
 
 VALUES = (
-    *("gamma_0", "gamma_1", "linear_variance", "own_variance", "ratio"),
+    *(
+        "gamma_0",
+        "gamma_1",
+        "alpha_cosine_variance",
+        "beta_linear_variance",
+        "linear_variance",
+        "own_variance",
+        "ratio",
+    ),
     *("linear_variance_over_time", "own_variance_over_time"),
 )
 SHOWN = ("checkpoint", "dataset", "split", "bits", "trained_schedule")
@@ -30,7 +38,7 @@ def build(records: Sequence[Line], references: References) -> Table:
         name="schedules",
         title="Noise schedules: variance of the bound estimated from one time",
         intro=[
-            "(bits/dim)², over images, uniform times and noise. Both columns of a row price the same images with the "
+            "(bits/dim)², over images, uniform times and noise. All columns of a row price the same images with the "
             "same network and the same end points; only the interior of the schedule differs, on which the bound "
             "itself does not depend.",
         ],
@@ -45,7 +53,8 @@ def _measured(lines: Sequence[Measurement]) -> Section:
     newest = {tuple(line.settings.get(name) for name in SHOWN): line for line in lines}
     names = ("checkpoint", "trained with", "data", "bits")
     columns = [Column(name, numeric=False) for name in names]
-    columns += [Column(name) for name in ("gamma(0)", "gamma(1)", "variance, linear", "variance, own", "ratio")]
+    columns += [Column(name) for name in ("gamma(0)", "gamma(1)", "variance, cosine", "variance, beta-linear")]
+    columns += [Column(name) for name in ("variance, linear", "variance, own", "linear / own")]
     columns += [Column("over time alone, linear"), Column("over time alone, own")]
     rows = []
     for (checkpoint, data, split, bits, schedule), line in newest.items():
