@@ -59,5 +59,5 @@ def _measured(lines: Sequence[Measurement]) -> Section:
     rows = []
     for (checkpoint, data, split, bits, schedule), line in newest.items():
         cells = [word(str(checkpoint)), word(str(schedule)), word(f"{data}/{split}"), word(str(bits))]
-        rows.append([*cells, *(line_cell(line, name, 2) for name in VALUES)])
+        rows.append([*cells, *(line_cell(line, name, 2, why="not asked for when it was measured") for name in VALUES)])
     return Section("Measured", columns, rows)
