@@ -97,3 +97,14 @@ def test_commands_and_tables_that_pages_show_exist(page):
         assert table in {*TABLES, *own, "all"}
     for config in re.findall(r"configs/[a-z0-9_/]+\.yaml", text):
         assert (ROOT / config).exists() or "small_vae" in config, config
+
+
+@pytest.mark.slow
+def test_the_library_example_of_the_readme_is_typed(tmp_path):
+    (example,) = (block for block in blocks(ROOT / "README.md", "python") if "zoo.checkpoints" in block)
+    program = tmp_path / "example.py"
+    program.write_text(f"import torch\n\nx = torch.zeros(2, 3, 32, 32, dtype=torch.uint8)\n{example}")
+    command = [sys.executable, "-m", "mypy", "--strict", "--config-file", str(ROOT / "pyproject.toml"), str(program)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+    exec(compile(program.read_text(), "README.md", "exec"), {})

@@ -64,6 +64,8 @@ class LitLikelihood(TrainingRules):
         compile_mode: `reduce-overhead` launches whole graphs, which pays on GPUs.
         channels_last: keep weights and activations of convolutions in the channels-last layout.
         recompute: drop activations inside blocks until the backward pass; less memory, about a third more time.
+        tf32: let CUDA devices round the factors of float32 products to 10 bits while training, as the official codes of
+            2020 to 2022 did; prices are never computed so.
     """
 
     network: LikelihoodModel
@@ -92,9 +94,11 @@ class LitLikelihood(TrainingRules):
         compile_mode: Literal["default", "reduce-overhead", "max-autotune"] = "default",
         channels_last: bool = False,
         recompute: bool = False,
+        tf32: bool = True,
     ) -> None:
         require(lr > 0, "lr", lr, "a number above 0")
-        super().__init__(network, Limits(clip_norm, skip_norm, skip_start, max_consecutive_skips), ema_decay, recompute)
+        limits = Limits(clip_norm, skip_norm, skip_start, max_consecutive_skips)
+        super().__init__(network, limits, ema_decay, recompute, tf32)
         self.keep_arguments()
         self.learning_rate = Schedule(schedule, warmup_steps, decay_start, decay_steps, min_lr / lr)
         self._objective = network.objective

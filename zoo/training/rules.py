@@ -75,6 +75,7 @@ class TrainingRules(pl.LightningModule):
         limits: clipping and skipping.
         ema_decay: decay of the averaged weights, which are the ones validated and saved; 0 switches averaging off.
         recompute: drop activations inside the network's blocks until the backward pass.
+        tf32: let CUDA devices round the factors of float32 products to 10 bits while training.
     """
 
     update_skipped: Tensor
@@ -82,11 +83,18 @@ class TrainingRules(pl.LightningModule):
     _skipped_total: Tensor
     _consecutive_skips: Tensor
 
-    def __init__(self, network: nn.Module, limits: Limits, ema_decay: float = 0.0, recompute: bool = False) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        limits: Limits,
+        ema_decay: float = 0.0,
+        recompute: bool = False,
+        tf32: bool = True,
+    ) -> None:
         super().__init__()
         require(0 <= ema_decay < 1, "ema_decay", ema_decay, "at least 0 and below 1")
         self.network = network
-        self.limits, self.ema_decay, self.recompute = limits, ema_decay, recompute
+        self.limits, self.ema_decay, self.recompute, self.tf32 = limits, ema_decay, recompute, tf32
         self.noise_seed = 0
         self.accumulation = 1
         self.notes: dict[str, Any] = {}  # of the run and its data, for whoever reads the checkpoint
@@ -141,6 +149,8 @@ class TrainingRules(pl.LightningModule):
             )
         if str(self.trainer.precision).startswith("16"):
             raise UserError(f"trainer.precision={self.trainer.precision}: use bf16-mixed or 32-true")
+        if self.trainer.strategy.root_device.type == "cuda":
+            torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = self.tf32
         self._spread_batch()
         if self.recompute and isinstance(self.network, LikelihoodModel):
             recompute_blocks(self.network)
