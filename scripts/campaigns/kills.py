@@ -72,7 +72,10 @@ def start(config: Path, run: Path, log: Any) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "zoo", "fit", "--config", str(config), "--run_dir", str(run / "run")]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
     environment["PYTHONPATH"] = str(Path(__file__).resolve().parents[2])
-    return subprocess.Popen([*command, "--checkpoint_every", "5"], cwd=run, env=environment, stdout=log, stderr=log)
+    words = [*command, "--checkpoint_every", "5"]
+    # A campaign in the background of a shell would hand on that Ctrl-C is ignored.
+    heard = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # noqa: E731
+    return subprocess.Popen(words, cwd=run, env=environment, stdout=log, stderr=log, preexec_fn=heard)
 
 
 def processes_in(folder: Path) -> list[int]:
