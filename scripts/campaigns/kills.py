@@ -24,7 +24,8 @@ import torch
 import yaml
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGKILL)
-STATUS = {signal.SIGTERM: {143}, signal.SIGINT: {130}, signal.SIGKILL: {-9}}
+STATUS = {signal.SIGTERM: {143, -15}, signal.SIGINT: {130, -2}, signal.SIGKILL: {-9}}
+"""Right statuses; the negative ones belong to signals that come before Python listens."""
 PATIENCE = 60.0  # seconds after which a process counts as hung
 
 
