@@ -19,8 +19,6 @@ from zoo.checkpoints.specification import Spec, build
 from zoo.errors import UserError
 from zoo.likelihood import LikelihoodModel
 
-"""Arguments that trade memory for a second forward pass; switched off, so that every row counts the same thing."""
-
 
 @dataclass(frozen=True)
 class Count:
