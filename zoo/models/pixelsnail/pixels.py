@@ -18,6 +18,7 @@ from zoo.likelihood import (
     from_levels,
     level_values,
 )
+from zoo.likelihood.mixture import head_channels
 from zoo.likelihood.visit import Index
 from zoo.models.pixelsnail.incremental import SnailStepper
 from zoo.models.pixelsnail.layers import bias_of
@@ -123,7 +124,7 @@ class CausalPixels(nn.Module):
         self.image_shape, self.bits = (channels, height, width), check_bits(bits)
         self.mixtures, self.classes = mixtures, classes
         inputs = PixelInput(channels, config.channels, config.input_kernel)
-        outputs = mixtures * (10 if channels == 3 else 3)
+        outputs = head_channels(channels, mixtures)
         self.trunk = SnailTrunk(inputs, config, outputs, height, width, condition=condition, classes=classes)
         with torch.no_grad():  # start with scales of natural images; a bias moves by no more than the rate in a step
             bias = bias_of(self.trunk.final)
@@ -138,11 +139,7 @@ class CausalPixels(nn.Module):
 
     def mixture(self, head: Tensor) -> LogisticMixture:
         """The distribution that a head (B, outputs, H, W) describes."""
-        if self.image_shape[0] == 3:
-            return LogisticMixture.from_head(head, self.bits)
-        # (B, 3M, H, W) -> (B, kind, M, H, W)
-        logits, means, log_scales = head.unflatten(1, (3, self.mixtures)).unbind(1)
-        return LogisticMixture(logits, means[:, None], log_scales[:, None], None, self.bits)
+        return LogisticMixture.from_head(head, self.bits, channels=self.image_shape[0])
 
     def stepper(self, n: int, label: Tensor | None = None, condition: Tensor | None = None) -> SnailStepper:
         """The cached network, for walking position by position."""

@@ -24,6 +24,8 @@ from zoo.likelihood import (
     from_levels,
     to_levels,
 )
+from zoo.likelihood.mixture import head_channels, split_head
+from zoo.likelihood.precision import full, outside_autocast
 from zoo.models.pixelsnail import AutoregressiveCodes, AutoregressivePixels, CausalPixels, CodePrior, SnailConfig
 from zoo.models.vqvae2.autoencoder import Decoder, QuantisedAutoencoder, Residual, to_pixels
 
@@ -81,7 +83,7 @@ class PixelDecoder(nn.Module):
             )
             return
         self.pixels = None
-        self.final = nn.Conv2d(fine, config.mixtures * (10 if self.planes == 3 else 3), 3, padding=1)
+        self.final = nn.Conv2d(fine, head_channels(self.planes, config.mixtures), 3, padding=1)
         with torch.no_grad():
             self.final.weight.mul_(0.1)
             if self.final.bias is not None:
@@ -92,17 +94,13 @@ class PixelDecoder(nn.Module):
         context = self.fine(self.join(torch.cat([self.body(joined), reconstruction], 1)))  # (B, fine, H, W)
         if self.pixels is not None:
             return AutoregressivePixels(self.pixels, len(context), condition=context)
-        return self._around(reconstruction, self.final(context))
+        return self._around(reconstruction, outside_autocast(self.final, context))
 
     def _around(self, reconstruction: Tensor, out: Tensor) -> LogisticMixture:
         """The mixture centred on a reconstruction (B, C, H, W) that an output (B, M + 3 C M or 3 M, H, W) describes."""
-        m, planes = self.mixtures, self.planes
-        # M logits, then per colour M mean corrections, M log-scales (, M coefficients)
-        kinds = 3 if planes == 3 else 2
-        rest = out[:, m:].unflatten(1, (planes, kinds, m))  # (B, C, kind, M, H, W)
-        means = reconstruction[:, :, None] + rest[:, :, 0]
-        coefficients = rest[:, :, 2].tanh() if planes == 3 else None
-        return LogisticMixture(out[:, :m], means, rest[:, :, 1] - 3.0, coefficients, self.bits)
+        logits, means, log_scales, coefficients = split_head(out, self.planes)
+        means = full(reconstruction).unsqueeze(2) + means  # the head corrects the reconstruction
+        return LogisticMixture(logits, means, log_scales - 3.0, coefficients, self.bits)
 
 
 class VQVAE2(AncestralModel):
