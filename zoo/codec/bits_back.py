@@ -148,7 +148,7 @@ class _PopCodes:
 
     def __call__(self, index: object, law: Law | Tensor) -> Tensor:
         law = as_law(law)
-        rows = np.ascontiguousarray(law.probs().reshape(-1, law.levels).to("cpu", torch.float32).numpy())
+        rows = np.ascontiguousarray(law.probs().reshape(-1, law.levels).to("cpu", torch.float64).numpy())
         return torch.from_numpy(self.stack.pop_table(rows).astype(np.int64)).reshape(law.shape)
 
 

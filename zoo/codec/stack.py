@@ -6,7 +6,8 @@ the places where a library call would go wrong silently: an empty coder, tables 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import constriction
@@ -135,19 +136,21 @@ class Stack:
         self.lowest = min(self.lowest, self.num_words())
         return symbols
 
-    def push_table(self, symbols: Symbols, table: NDArray[np.float32]) -> None:
+    def push_table(self, symbols: Symbols, table: NDArray[np.float64]) -> None:
         """Push symbols under one table each: (n,) symbols, (n, V) non-negative masses, rows need not sum to one."""
         if symbols.size:
             _check_table(table)
-            self._coder.encode_reverse(symbols, _TABLE, table)
+            with _no_panic():
+                self._coder.encode_reverse(symbols, _TABLE, table)
 
-    def pop_table(self, table: NDArray[np.float32]) -> Symbols:
+    def pop_table(self, table: NDArray[np.float64]) -> Symbols:
         """Pop symbols pushed by `push_table` with the same table."""
         if not len(table):
             return np.zeros(0, dtype=np.int32)
         _check_table(table)
         self._fetch(len(table))
-        symbols: Symbols = self._coder.decode(_TABLE, table)
+        with _no_panic():
+            symbols: Symbols = self._coder.decode(_TABLE, table)
         return symbols
 
 
@@ -156,12 +159,23 @@ def _coder(words: Words) -> Any:
     return constriction.stream.stack.AnsCoder(np.ascontiguousarray(words) if len(words) else None)
 
 
+@contextlib.contextmanager
+def _no_panic() -> Iterator[None]:
+    """The library's panics are no ordinary exceptions and would pass every handler."""
+    try:
+        yield
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":
+            raise
+        raise StackError(f"the coder gave up ({error})") from error
+
+
 def _check_gaussian(mean: Floats, std: Floats) -> None:
     if not (np.isfinite(mean).all() and np.isfinite(std).all()):
         raise StackError("a latent distribution is not finite")
 
 
-def _check_table(table: NDArray[np.float32]) -> None:
+def _check_table(table: NDArray[np.float64]) -> None:
     positive = not table.size or table.min() > 0  # nearly always, and cheaper to see than the sum of every row
     if not np.isfinite(table.sum()) or not (positive or (table.sum(axis=-1) > 0).all()):
         raise StackError("a pixel distribution is not finite")

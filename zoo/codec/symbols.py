@@ -50,10 +50,13 @@ class Region:
         return positions, self.real[positions]
 
 
-def _rows(masses: Tensor, real: Tensor) -> NDArray[np.float32]:
-    """(V, n) masses -> (m, V) float32 rows of the real symbols; both sides round alike."""
+def _rows(masses: Tensor, real: Tensor) -> NDArray[np.float64]:
+    """(V, n) masses -> (m, V) float64 rows of the real symbols.
+
+    Not float32: the coder's sums over a row would round, and leave the last symbol without probability.
+    """
     kept = masses if bool(real.all()) else masses[:, real]
-    return np.ascontiguousarray(kept.to("cpu", torch.float32).t().numpy())
+    return np.ascontiguousarray(kept.to("cpu", torch.float64).t().numpy())
 
 
 Decide = Callable[[Tensor, int], Tensor]
@@ -101,7 +104,7 @@ class Recorder:
     def __init__(self, symbols: Tensor, region: Region) -> None:
         self.symbols = symbols.reshape(-1)
         self.region = region
-        self.visits: list[tuple[Symbols, NDArray[np.float32]]] = []
+        self.visits: list[tuple[Symbols, NDArray[np.float64]]] = []
         self.nats = 0.0
 
     def __call__(self, index: Index, law: Law | Tensor) -> Tensor:
