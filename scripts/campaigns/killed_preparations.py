@@ -1,6 +1,6 @@
 """Preparing data and extracting codes, killed at random moments: what is left, as one table.
 
-    python scripts/campaigns/killed_preparations.py [--kills 40] [--seed 0] [--output TABLE.md]
+    python scripts/campaigns/killed_preparations.py [--kills 40] [--only WORD] [--seed 0] [--output TABLE.md]
 
 Every try starts the command, kills it after a random part of the time that it takes (SIGKILL, SIGTERM or SIGINT), and
 looks: under the final name there must be nothing or a whole file. Then the command runs to its end, after which the
@@ -113,14 +113,18 @@ def main() -> int:
     """Run the campaign and print its table; the exit status is 1 if anything was bad."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else "")
     parser.add_argument("--kills", type=int, default=40, help="kills of each command")
+    parser.add_argument("--only", default="", help="commands with this in their name")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", type=Path, help="file for the table, Markdown")
     arguments = parser.parse_args()
-    results = {name: campaign(name, arguments.kills, arguments.seed) for name in COMMANDS}
-    text = table(results)
-    print(text)
-    if arguments.output:
-        arguments.output.write_text(text)
+    results = {}
+    for name in COMMANDS:
+        if arguments.only in name:
+            results[name] = campaign(name, arguments.kills, arguments.seed)
+            print(name, dict(results[name]), flush=True)
+            if arguments.output:
+                arguments.output.write_text(table(results))
+    print(table(results))
     return 1 if any(counts[outcome] for counts in results.values() for outcome in BAD) else 0
 
 

@@ -1,6 +1,6 @@
 """Files of codes: what a quantised autoencoder makes of a data set, computed once and read by the priors.
 
-Layout (HDF5, format version 1; `L` levels, top first):
+Layout (HDF5 behind a seal as in `zoo.data.seals`, format version 2; `L` levels, top first):
 
     /train, /val, /test       one group a split
         <level> [N, h, w]     uint16 codes, chunks of whole images
@@ -36,11 +36,13 @@ from torch import Tensor
 from zoo.data.loading import Batch, BatchLoader
 from zoo.data.packed import own
 from zoo.data.plans import EvaluationPlan, Request, TrainingPlan, Window
+from zoo.data.seals import SEAL_BYTES, check_seal, seal
 from zoo.errors import UserError, reading
 from zoo.files import atomic_path, writing
 
 FORMAT = "zoo-codes"
-VERSION = 1
+VERSION = 2
+SEAL = b"zoo-codes 2\nsha256 "
 SPLITS = ("train", "val", "test")
 _CHUNK = 64  # images per chunk and per hashed piece
 _RECORD = struct.Struct("<BII")  # of the journal: split, images, CRC-32 of both and of what follows
@@ -153,17 +155,19 @@ class CodeWriter:
 
     def finish(self) -> Path:
         """Make the sealed file of the journal, give it its name, and remove the journal."""
-        with atomic_path(self.path) as temporary, h5py.File(temporary, "w") as file:
-            for split, count in self._counts.items():
-                group = file.create_group(split)
-                for name, grid in zip(self.levels, self.grids, strict=True):
-                    chunks = (min(_CHUNK, count), *grid)
-                    group.create_dataset(name, (count, *grid), np.uint16, chunks=chunks, compression="lzf")
-                group.create_dataset("label", (count,), np.int32)
-            self._copy(file)
-            for group in file.values():
-                group.attrs["sha256"] = _digest(group, self.levels)
-            file.attrs.update(self._attributes)
+        with atomic_path(self.path) as temporary:
+            with h5py.File(temporary, "w", userblock_size=SEAL_BYTES) as file:
+                for split, count in self._counts.items():
+                    group = file.create_group(split)
+                    for name, grid in zip(self.levels, self.grids, strict=True):
+                        chunks = (min(_CHUNK, count), *grid)
+                        group.create_dataset(name, (count, *grid), np.uint16, chunks=chunks, compression="lzf")
+                    group.create_dataset("label", (count,), np.int32)
+                self._copy(file)
+                for group in file.values():
+                    group.attrs["sha256"] = _digest(group, self.levels)
+                file.attrs.update(self._attributes)
+            seal(temporary, SEAL)
         self._file.close()
         self.journal.unlink(missing_ok=True)
         return self.path
@@ -211,6 +215,10 @@ def describe_codes(path: str | Path, verify: bool = False) -> CodeInfo:
     advice = "delete it and extract the codes again"
     if not path.is_file():
         raise UserError(f"{path}: no such file of codes; extract them first (zoo fit with stages does)")
+    try:
+        check_seal(path, start=SEAL)  # before HDF5 sees it: damaged structures can keep it busy for ever
+    except UserError as error:
+        raise UserError(f"{path}: a damaged file of codes, or one of an older version; {advice}") from error
     with reading(path, advice), h5py.File(path, "r") as file:
         attributes = dict(file.attrs)
         if attributes.get("format") != FORMAT or attributes.get("format_version") != VERSION:

@@ -24,19 +24,19 @@ SLOW = 1 << 30  # bytes from which it is announced
 _compared: set[str] = set()  # in this process
 
 
-def seal(path: Path) -> None:
+def seal(path: Path, start: bytes = SEAL_START) -> None:
     """Put the digest of everything behind the seal into the seal, and remember that it was compared."""
     with open(path, "r+b") as file:
         file.seek(SEAL_BYTES)
         digest = hashlib.file_digest(file, "sha256").hexdigest()
         file.seek(0)
-        file.write((SEAL_START + digest.encode()).ljust(SEAL_BYTES, b"\n"))
+        file.write((start + digest.encode()).ljust(SEAL_BYTES, b"\n"))
         file.flush()
         os.fsync(file.fileno())
     _remember(path)
 
 
-def read_seal(path: str | os.PathLike[str]) -> str:
+def read_seal(path: str | os.PathLike[str], start: bytes = SEAL_START) -> str:
     """Digest in a file's seal; having one shows that its writer came to the end.
 
     Raises:
@@ -45,31 +45,37 @@ def read_seal(path: str | os.PathLike[str]) -> str:
     if not Path(path).is_file():
         raise UserError(f"{path}: no such data file; make it with `zoo data prepare`, or check the path")
     with open(path, "rb") as file:
-        start = file.read(SEAL_BYTES)
-    if not start.startswith(SEAL_START) or len(start) < SEAL_BYTES:
+        head = file.read(SEAL_BYTES)
+    if not head.startswith(start) or len(head) < SEAL_BYTES:
         raise UserError(f"{path}: not a file of `zoo data prepare` (or one cut short); prepare it with that command")
-    return start[len(SEAL_START) :].decode("ascii", "replace").strip()
+    return head[len(start) :].decode("ascii", "replace").strip()
 
 
-def check_seal(path: Path, report: Callable[[str, int, int], None] | None = None, always: bool = False) -> None:
+def check_seal(
+    path: Path,
+    report: Callable[[str, int, int], None] | None = None,
+    always: bool = False,
+    start: bytes = SEAL_START,
+) -> None:
     """Compare a file with its seal, if that was not done since it last changed.
 
     Args:
         path: a prepared file.
         report: called with progress.
         always: compare even if it was done before.
+        start: what the seal begins with.
 
     Raises:
         UserError: missing, unsealed, or any byte differs from what was written.
     """
-    recorded, state = read_seal(path), _state(path)
+    recorded, state = read_seal(path, start), _state(path)
     if not always and (state in _compared or _note(state).is_file()):
         return
     if report is None and path.stat().st_size > SLOW:
         print(f"{path}: comparing every byte with its seal, once for this file", file=sys.stderr)
     size, done, digest = path.stat().st_size, SEAL_BYTES, hashlib.sha256()
     with open(path, "rb") as file:
-        padding = file.read(SEAL_BYTES)[len(SEAL_START) + 64 :]
+        padding = file.read(SEAL_BYTES)[len(start) + 64 :]
         while block := file.read(1 << 20):
             digest.update(block)
             done += len(block)
