@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
+from zoo.errors import UserError
 from zoo.likelihood.first_stage import FirstStage, FirstStagePass
 from zoo.likelihood.gaussian import DiagonalGaussian
 from zoo.likelihood.levels import level_values, to_levels
@@ -26,7 +27,7 @@ def _norm(width: int) -> nn.GroupNorm:
     """Group normalisation as the released checkpoints have it (32 groups, eps 1e-6)."""
     if width % NORM_GROUPS:
         msg = f"every width must be a multiple of {NORM_GROUPS} (group normalisation), got {width}"
-        raise ValueError(msg)
+        raise UserError(msg)
     return nn.GroupNorm(NORM_GROUPS, width, eps=1e-6)
 
 
