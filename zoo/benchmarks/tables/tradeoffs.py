@@ -66,7 +66,7 @@ def build(records: Sequence[Line], references: References, *, dataset: str = "ph
 
 def _entries(records: Sequence[Line], dataset: str) -> list[Entry]:
     """The best estimate of each checkpoint on the whole test split, with its costs."""
-    counts = {plain(line.subject): line for line in about(records, "compute")}
+    counts = {(plain(line.subject), line.values.get("parameters")): line for line in about(records, "compute")}
     times = {plain(line.subject): line for line in about(records, "speed_sampling")}
     chosen: dict[tuple[str, int], Record] = {}
     for record in best(of_kind(records, Record)):
@@ -76,7 +76,10 @@ def _entries(records: Sequence[Line], dataset: str) -> list[Entry]:
             known = chosen.get(key)
             if record.kind != "importance" and (known is None or record.bits_per_dim < known.bits_per_dim):
                 chosen[key] = record
-    entries = [Entry(r, counts.get(plain(r.config)), times.get(plain(r.config))) for r in chosen.values()]
+    entries = [
+        Entry(r, counts.get((plain(r.config), float(r.parameters))), times.get(plain(r.config)))
+        for r in chosen.values()
+    ]
     return sorted(entries, key=lambda entry: (-entry.record.bits, entry.record.bits_per_dim))
 
 
@@ -92,7 +95,7 @@ def _section(entries: Sequence[Entry], references: References) -> Section:
                 word(record.config),
                 number(record.bits, 0),
                 number(record.parameters, 0),
-                number(entry.gigaflops(), 3, why=f"`zoo measure compute` has not counted {record.config}"),
+                number(entry.gigaflops(), 3, why="`zoo measure compute` has not counted it, or in parts only"),
                 line_cell(entry.drawn, "seconds per 1000 images", 1, why="`zoo measure speed_sampling CKPT` times it"),
                 measured_cell(record, references),
                 number(record.rate, 3, record=share),
