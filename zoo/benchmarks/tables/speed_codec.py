@@ -28,7 +28,9 @@ def build(records: Sequence[Line], references: References) -> Table:
         "Terms: pricing the same tiles in the same batches. Verification is not counted. Compare one machine only.",
         "Outside the network: share of encoding that is not one pass of the network with sampled latents.",
     ]
-    return Table("speed_codec", "Speed of coding", [section] if newest else [], marks=MARKS, notes=notes)
+    ask = "`zoo measure speed_codec CKPT` measures this machine"
+    sections = [section] if newest else []
+    return Table("speed_codec", "Speed of coding", sections, marks=MARKS, notes=notes, expects=ask)
 
 
 def _row(line: Measurement) -> list[Cell]:
