@@ -10,7 +10,7 @@ import torch
 
 from tests.vectors.cases import cases
 from zoo.checkpoints import build, fit_weights, pixelsnail, vqvae2
-from zoo.likelihood import LogisticMixture, SamplePosterior
+from zoo.likelihood import Law, LogisticMixture, SamplePosterior, as_law
 from zoo.models.vqvae2 import VectorQuantiser
 
 CASES = cases("vqvae2", "*/config.json")
@@ -198,13 +198,14 @@ def test_cached_walk_draws_the_recorded_codes(config: Path, level: str) -> None:
     network = prior(config, level)
     uniforms = golden["sample_u"]
 
-    def invert(index: tuple, probs: torch.Tensor) -> torch.Tensor:
+    def invert(index: tuple, law: Law) -> torch.Tensor:
+        probs = as_law(law).probs()
         below = (probs.cumsum(-1) < uniforms[index][..., None]).sum(-1)
         return below.clamp_max(probs.shape[-1] - 1)
 
     distribution = network.distribution(len(uniforms), given(golden))
     assert torch.equal(distribution.visit(invert), golden["sample_codes"])
-    assert torch.equal(distribution.visit(lambda _, probs: probs.argmax(-1)), golden["greedy_codes"])
+    assert torch.equal(distribution.visit(lambda _, law: as_law(law).probs().argmax(-1)), golden["greedy_codes"])
 
 
 @pytest.mark.parametrize("config", CASES)
