@@ -15,6 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from zoo.benchmarks.records import Measurement, stamp
+from zoo.checkpoints.configurations import configurations_folder
 from zoo.checkpoints.specification import Spec, build
 from zoo.errors import UserError
 from zoo.likelihood import LikelihoodModel
@@ -221,11 +222,12 @@ def measure(source: str = "configs", only: str = "", workers: int = 0) -> Iterat
     """Parameters, FLOPs and saved activations of every network of a configuration file or a folder of them.
 
     Args:
-        source: configuration file, or folder of such files.
+        source: configuration file, or folder of such files; without a folder `configs` here, those of the package.
         only: count only files whose name contains this.
         workers: processes to count with; 0 = one per core.
     """
-    counts = count_file(Path(source)) if Path(source).is_file() else count_folder(source, only, workers or None)
+    place = configurations_folder() if source == "configs" and not Path(source).is_dir() else Path(source)
+    counts = count_file(place) if place.is_file() else count_folder(place, only, workers or None)
     for count in counts:
         found = {"parameters": count.parameters, "forward FLOP": count.forward, "backward FLOP": count.backward}
         found["saved bytes"] = count.saved
