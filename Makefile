@@ -44,10 +44,10 @@ types: $(BIN)/.installed-dev
 	$(BIN)/mypy
 
 check: lint types
-	$(BIN)/python -m pytest -m "not slow and not official and not gpu" $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m "not slow and not night and not official and not gpu" $(PYTEST_ARGS)
 
 test: lint types
-	$(BIN)/python -m pytest -m "not official and not gpu" $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m "not night and not official and not gpu" $(PYTEST_ARGS)
 
 $(BIN)/.installed-docs: $(BIN)/.installed
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch==2.13.0 --editable '.[docs]'

@@ -55,9 +55,10 @@ def batch():
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_step_does_not_wait_for_the_device(family):
     model = built(family)
-    model.objective(batch(), step=0)  # the first step may: codebooks start from its data, the decoder's window is set
+    for step in range(2):  # the first steps may: codebooks start from their data, the decoder's window is set
+        model.objective(batch(), step=step)
     with Waits() as waits:
-        model.objective(batch(), step=1).loss.backward()
+        model.objective(batch(), step=2).loss.backward()
     assert waits.found == []
 
 
@@ -79,10 +80,11 @@ def test_prices_are_made_in_full_precision_whatever_the_autocast(family):
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")
 @pytest.mark.slow
-@pytest.mark.parametrize("backend", ["aot_eager", "inductor"])
+@pytest.mark.parametrize("backend", ["aot_eager", pytest.param("inductor", marks=pytest.mark.night)])
 @pytest.mark.parametrize("family", FAMILIES)
-def test_steps_are_alike_when_compiled_and_nothing_is_compiled_twice(family, backend):
+def test_steps_are_alike_when_compiled_and_nothing_is_compiled_twice(family, backend, monkeypatch):
     torch._dynamo.reset()
+    monkeypatch.setattr("torch._inductor.config.fallback_random", True)  # the same dropout as without compilation
     graphs = CompileCounterWithBackend(backend)
     results = []
     for compiled in (False, True):
@@ -94,7 +96,7 @@ def test_steps_are_alike_when_compiled_and_nothing_is_compiled_twice(family, bac
             model.get_submodule(name).compile(backend=graphs)
         optimiser = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.01)
         losses, count = [], []
-        for step in range(4):
+        for step in range(5):
             torch.manual_seed(step)
             optimiser.zero_grad()
             loss = objective(batch(), step=step).loss
@@ -104,4 +106,4 @@ def test_steps_are_alike_when_compiled_and_nothing_is_compiled_twice(family, bac
             count.append(graphs.frame_count)
         results.append((losses, [p.grad.clone() for p in model.parameters() if p.grad is not None]))
     torch.testing.assert_close(results[1], results[0], rtol=1e-4, atol=1e-5)
-    assert count[-1] == count[1] > 0
+    assert count[-1] == count[2] > 0  # the first two steps may differ from all others: codebooks start in them

@@ -82,6 +82,7 @@ class LatentVAE(AncestralModel):
         price: "codes" makes `terms` give the length of the latent code although there is a pixel head.
 
     Example:
+        >>> from zoo.models.latent_vae.pixels import PixelHead
         >>> vae = HierarchicalVAE(8, 3, 16, [1, 1, 1], [2, 2, 2], [2, 2, 1], [1, 1, 1], [0, 0, 0], [0, 0, 0])
         >>> model = LatentVAE(PixelSpace(), vae, image_size=8, pixel_head=PixelHead(3, width=8, blocks=1))
         >>> model.terms(torch.zeros(5, 3, 8, 8, dtype=torch.uint8)).bits_per_dim().shape
