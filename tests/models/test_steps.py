@@ -82,9 +82,8 @@ def test_prices_are_made_in_full_precision_whatever_the_autocast(family):
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", ["aot_eager", pytest.param("inductor", marks=pytest.mark.night)])
 @pytest.mark.parametrize("family", FAMILIES)
-def test_steps_are_alike_when_compiled_and_nothing_is_compiled_twice(family, backend, monkeypatch):
+def test_steps_are_alike_when_compiled_and_nothing_is_compiled_twice(family, backend):
     torch._dynamo.reset()
-    monkeypatch.setattr("torch._inductor.config.fallback_random", True)  # the same dropout as without compilation
     graphs = CompileCounterWithBackend(backend)
     results = []
     for compiled in (False, True):
