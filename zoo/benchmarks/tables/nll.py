@@ -209,7 +209,7 @@ def _section(heading: Heading, rows: list[Row], references: References) -> Secti
     """One heading with its rows by value; columns that would say nothing are left out."""
     used = {column for row in rows for column in (*row.published, *row.measured)}
     depths = [column for column in COLUMNS if column in used]
-    rows = sorted(rows, key=lambda row: (*(_rank(row.value(column)) for column in depths), row.label))
+    rows = sorted(rows, key=lambda row: (_of_a_part(row), *(_rank(row.value(column)) for column in depths), row.label))
     grid: list[tuple[Column, list[Cell]]] = [(Column("model", numeric=False), [word(row.label) for row in rows])]
     for depth in depths:
         grid += _depth(depth, rows, references)
@@ -229,6 +229,11 @@ def _section(heading: Heading, rows: list[Row], references: References) -> Secti
         dataset=title,
         variant=heading.variant,
     )
+
+
+def _of_a_part(row: Row) -> bool:
+    """Whether a row's only numbers are about a part of a split: they stand last, since they rank with nothing."""
+    return not row.published and not any(record.complete for record in row.measured.values())
 
 
 def _rank(value: float | None) -> float:
