@@ -18,7 +18,7 @@ ONE_A_FAMILY = ("vdvae_imagenet64", "efficient_vdvae_cifar10_c1", "vdm_cifar10",
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=() if n in ONE_A_FAMILY else pytest.mark.slow) for n in configuration_names()]
+    "name", [pytest.param(n, marks=() if n in ONE_A_FAMILY else pytest.mark.night) for n in configuration_names()]
 )
 def test_every_configuration_shrinks_to_something_that_builds(name, tmp_path):
     _, facts = shrunk_config(read_config(name), tmp_path, ["--data.dataset=photos"])
