@@ -24,7 +24,6 @@ from zoo.likelihood import AncestralModel, from_levels, to_levels
 Progress = Callable[[int, int], None]
 _WHITENING_COUNTER = 1 << 61
 _SAMPLE = 8  # tiles that the plan is chosen on
-_LONG = 128  # tiles from which a chain starts with two, to reach full batches sooner
 
 
 @dataclass(frozen=True)
@@ -137,7 +136,7 @@ class _Encoder:
     def run(self, identity: bytes, progress: Progress | None) -> tuple[bytes, Report]:
         """Choose a plan, push every batch, and put the file together."""
         total = len(self.sizes)
-        first = (2 if total >= _LONG else 1) if self.options.horizon is None else min(self.options.batch_size, total)
+        first = 1 if self.options.horizon is None else min(self.options.batch_size, total)
         plan = self._plan(first)
         tiles, stack, per_tile, done, x = self._tiles(), fresh_stack(plan.seed), 0, 0, None
         sizes = iter(even_batches(total, self.options.batch_size))
