@@ -16,6 +16,7 @@ from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("likelihood", "models", "codec", "data", "training", "checkpoints", "recipes", "benchmarks")
+_ELSEWHERE = re.compile(r"\[([^\]]*)\]\((?:\.\./)+(?:zoo|scripts|tests|configs|examples)/[^)]*\)")
 _SOURCE = re.compile(r"\]\((?:\.\./)+zoo/([\w/]+)\.py\)")
 
 
@@ -41,7 +42,7 @@ def board() -> str:
     """The leaderboard of the records that ship."""
     with tempfile.TemporaryDirectory() as folder:
         page = Path(folder) / "board.html"
-        command = [sys.executable, "-m", "zoo", "bench", "--table", "nll", "--output", str(page)]
+        command = [sys.executable, "-m", "zoo", "bench", "--table", "all", "--output", str(page)]
         subprocess.run(command, check=True, cwd=ROOT, stdout=subprocess.DEVNULL)
         return page.read_text(encoding="utf-8")
 
@@ -54,7 +55,7 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str
         path = found[1]
         return f"]({up}api/{path.split('/')[0]}.md#zoo.{path.replace('/', '.')})"
 
-    return _SOURCE.sub(target, markdown)
+    return _ELSEWHERE.sub(r"\1", _SOURCE.sub(target, markdown))  # other files of the repository are not on the site
 
 
 class Examples(griffe.Extension):
