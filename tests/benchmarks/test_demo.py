@@ -4,11 +4,12 @@ import pytest
 import torch
 
 from tests.benchmarks.test_records import make_record
-from zoo.benchmarks import records, render
+from zoo.benchmarks import records, render, suite
 from zoo.benchmarks.records import Measurement, Record, references
 from zoo.benchmarks.tables import demo, lossless
 from zoo.checkpoints import store
 from zoo.cli.main import main
+from zoo.errors import UserError
 
 
 def classical(subject, layout, bits, value, digest="cd" * 32):
@@ -142,3 +143,13 @@ def test_readme_shows_the_committed_records():
     lines = records.read(records.PACKAGED) if records.PACKAGED.is_dir() else []
     expected = render.fragment(demo.build(lines, references.load())).strip()
     assert shown == expected
+
+
+def test_a_folder_with_other_files_is_left_alone(tmp_path):
+    (tmp_path / "records").mkdir()
+    kept = tmp_path / "records" / "vdvae-photos-5bit.jsonl"
+    kept.write_text("mine")
+    with pytest.raises(UserError, match="no demo made"):
+        suite.demo(output=str(tmp_path), only="vdvae-photos-5bit")
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [kept]
+    assert kept.read_text() == "mine"

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from zoo.checkpoints.store import Loaded
 
 DATASET = "photos"
+MARKER = ".zoo-demo"  # lies in every folder that a demo has made
 BATCH = 32
 STEPS = 50  # of models whose number of steps is a choice: for samples and files
 PATIENCE = 12.0  # seconds per checkpoint after which no more tiles are coded
@@ -63,7 +64,7 @@ def demo(*, output: str = "demo", train: bool = False, tiles: int = 64, samples:
 
     started = time.perf_counter()
     folder, console = Folder(Path(output)), Console()
-    folder.root.mkdir(parents=True, exist_ok=True)
+    _claim(folder.root)
     sources = _sources(folder, train, only)
     lines: list[Line] = []
     for name, source in sources:
@@ -75,6 +76,19 @@ def demo(*, output: str = "demo", train: bool = False, tiles: int = 64, samples:
     if not only:
         _short_fit(folder, console)
     _where(folder, console, time.perf_counter() - started)
+
+
+def _claim(root: Path) -> None:
+    """Make the folder, or take one that a demo has made: what is replaced there is never anybody else's.
+
+    Raises:
+        UserError: the folder holds other files.
+    """
+    marker = root / MARKER
+    if root.is_dir() and any(root.iterdir()) and not marker.is_file():
+        raise UserError(f"--output {root}: holds files that no demo made; choose a new or empty folder")
+    root.mkdir(parents=True, exist_ok=True)
+    marker.touch()
 
 
 def _sources(folder: Folder, train: bool, only: str) -> list[tuple[str, str]]:
